@@ -1,0 +1,37 @@
+# Needs python3 (3.11 or newer) and nothing else: the environment is made in .venv on first use.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PHOTO ?=
+STYLE ?= starry_night
+
+.PHONY: demo test check bench clean
+
+demo: $(VENV)/demo.stamp  ## restyle a bundled photo, or PHOTO=..., with STYLE=...
+	$(BIN)/python scripts/demo.py --style $(STYLE) $(if $(PHOTO),"$(PHOTO)")
+
+test: $(VENV)/dev.stamp  ## every test, in minutes
+	$(BIN)/python -m pytest -q -n 2
+
+check: $(VENV)/dev.stamp  ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/dev.stamp  ## time instance norm and the network on this machine
+	$(BIN)/python scripts/bench_instance_norm.py
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Each stamp is newer than pyproject.toml when the environment fits it.
+$(VENV)/demo.stamp: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	touch $@
+
+$(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/demo.stamp

@@ -1,0 +1,5 @@
+"""`python -m stylize`, the same as `stylize`."""
+
+from stylize.cli import main
+
+main()

@@ -1,0 +1,246 @@
+"""The command line: parses, calls the library, prints. Everything heavy is imported inside."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+import stylize
+from stylize.errors import StylizeError, UsageError
+
+app = typer.Typer(
+    name="stylize",
+    help="Fast neural style transfer: restyle photos, learn new styles, compare normalisations.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich help panels take three times the start-up
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; results and errors only.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+
+
+def main() -> NoReturn:
+    """Run the command line; errors a user can mend become one line and an exit code."""
+    try:
+        app()
+    except StylizeError as error:
+        typer.secho(f"stylize: {error}", err=True, fg="red")
+        sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"stylize {stylize.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def apply(
+    photos: Annotated[list[Path], typer.Argument(help="Photos to restyle.", show_default=False)],
+    style: Annotated[
+        str, typer.Option("--style", "-s", help="A name from `stylize styles`, or a model file.")
+    ] = "starry_night",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="File or folder; by default photo-STYLE.jpg beside the photo."
+        ),
+    ] = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Restyle photos; each keeps its size.
+
+    stylize apply photo.jpg --style starry_night
+    """
+    from tqdm import tqdm
+
+    from stylize.inference.batch import plan_outputs, restyle_file
+    from stylize.zoo import find_style
+
+    model = find_style(style)
+    jobs = plan_outputs(photos, model.stem, output, overwrite)
+
+    from stylize.inference.stylizer import Stylizer
+
+    stylizer = Stylizer(model, device)
+    failures: list[StylizeError] = []
+    for photo, target in tqdm(jobs, unit="photo", disable=quiet or len(jobs) < 2, leave=False):
+        try:
+            restyle_file(stylizer, photo, target)
+        except StylizeError as error:
+            failures.append(error)
+        else:
+            tqdm.write(str(target), file=sys.stdout)
+    if len(jobs) == 1 and failures:
+        raise failures[0]
+    if failures:
+        for failure in failures:
+            typer.secho(f"stylize: {failure}", err=True, fg="red")
+        raise StylizeError(f"{len(failures)} of {len(jobs)} photos could not be restyled")
+
+
+@app.command()
+def styles(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """List the styles that ship and your own."""
+    from stylize.paths import user_styles
+    from stylize.zoo import list_styles
+
+    entries: list[dict[str, Any]] = []
+    for style in list_styles():
+        entry: dict[str, Any] = {
+            "name": style.name,
+            "origin": style.origin,
+            "path": str(style.path),
+        }
+        try:
+            card = style.card()
+        except StylizeError as error:
+            entry["error"] = str(error)
+        else:
+            entry |= {"title": card.title, "norm": card.norm, "width": card.width}
+            entry["steps"], entry["held_out_loss"] = card.steps, card.held_out_after
+        entries.append(entry)
+    if as_json:
+        typer.echo(json.dumps(entries, indent=2))
+        return
+
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("style", "painting", "norm", "held-out loss", "from", box=None, pad_edge=False)
+    for entry in entries:
+        loss = entry.get("held_out_loss")
+        table.add_row(
+            entry["name"],
+            entry.get("title") or entry.get("error", ""),
+            entry.get("norm", ""),
+            f"{loss['total']:.3f}" if loss else "",
+            entry["origin"],
+        )
+    Console().print(table)
+    typer.echo(f"Your own styles go into {user_styles()}", err=True)
+
+
+@app.command()
+def train(
+    style: Annotated[
+        list[Path], typer.Option("--style", "-s", help="The painting.", show_default=False)
+    ],
+    content: Annotated[
+        Path, typer.Option("--content", "-c", help="Folder of photos.", show_default=False)
+    ],
+    config: Annotated[
+        str, typer.Option(help="instance_norm, batch_norm, or a TOML file.")
+    ] = "instance_norm",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting; may be given repeatedly."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="By default ./NAME.safetensors.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Photos a step.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the training crops, px.")] = None,
+    style_size: Annotated[
+        int | None, typer.Option(help="Shorter side of the painting, px.")
+    ] = None,
+    style_strength: Annotated[float | None, typer.Option(help="Style against content.")] = None,
+    perceptual: Annotated[
+        str | None, typer.Option(help="Loss network: vgg16, vgg19 or a safetensors file.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights and samples.")] = None,
+    preview_every: Annotated[
+        int | None, typer.Option(help="Steps between previews; 0 for none.")
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Learn a painting's style.
+
+    stylize train --style starry.jpg --content photos/
+    """
+    if len(style) != 1:
+        raise UsageError(f"--style was given {len(style)} times; one model learns one painting")
+    flags = {
+        "steps": steps,
+        "batch_size": batch_size,
+        "size": size,
+        "style_size": style_size,
+        "style_strength": style_strength,
+        "perceptual": perceptual,
+        "device": device,
+        "precision": precision,
+        "seed": seed,
+        "preview_every": preview_every,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+
+    from stylize.config import TrainConfig, load_config, parse_settings
+    from stylize.console import run_training
+
+    settings = TrainConfig()
+    for layer in (load_config(config), parse_settings(set_ or []), given):
+        settings = settings.changed(layer)
+    run_training(settings, style[0], content, output, overwrite, quiet)
+
+
+@app.command()
+def compare(
+    model_a: Annotated[str, typer.Argument(metavar="A", help="Style name or model file.")],
+    model_b: Annotated[str, typer.Argument(metavar="B", help="Style name or model file.")],
+    photos: Annotated[Path, typer.Option("--photos", "-p", help="Folder of photos.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for report.html and sheet.png.")
+    ] = Path("comparison"),
+    perceptual: Annotated[
+        str | None,
+        typer.Option(help="The loss network both were trained with, if it is no VGG by name."),
+    ] = None,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Only every tenth photo, which training left out.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Photos measured at the most.")] = 100,
+    rows: Annotated[int, typer.Option(min=1, help="Photos shown at the most.")] = 6,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Hold two models against each other: losses, times and pictures.
+
+    stylize compare in.safetensors bn.safetensors --photos photos/
+    """
+    from stylize.console import run_comparison
+    from stylize.zoo import find_style
+
+    models = [find_style(model_a), find_style(model_b)]
+    run_comparison(
+        models, photos, output, perceptual, held_out, limit, rows, device, overwrite, quiet
+    )

@@ -1,0 +1,155 @@
+"""Two finished models measured on the same photos."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stylize.errors import StylizeError
+from stylize.held_out import HeldOutLoss, held_out_loss, measure
+from stylize.imaging.files import Pixels, read_rgb
+from stylize.imaging.geometry import shrink_to
+from stylize.inference.stylizer import Stylizer
+from stylize.networks.perceptual import CONVOLUTIONS, PerceptualNet, load_perceptual
+
+SHOWN_SIDE = 512
+"""Longer side in pixels of the pictures that are shown, and timed."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model's figures."""
+
+    label: str
+    norm: str
+    sha256: str
+    loss: HeldOutLoss | None
+    """None where the loss network is not at hand."""
+    missing: str
+    """Why there is no loss; empty where there is one."""
+    seconds: float
+    """A picture with SHOWN_SIDE as its longer side, the median over the shown photos."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One photo and what each model makes of it."""
+
+    name: str
+    photo: Pixels
+    restyled: list[Pixels]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that a report shows."""
+
+    models: list[Measured]
+    rows: list[Row]
+    perceptual: str
+    """Name of the loss network, or empty."""
+    device: str
+    skipped: dict[Path, str] = field(default_factory=dict)
+    """Photos that could not be read, and why."""
+
+
+def compare_models(
+    stylizers: Sequence[Stylizer],
+    labels: Sequence[str],
+    photos: Sequence[Path],
+    perceptual: str | None = None,
+    shown: int = 6,
+    on_photo: Callable[[], None] = lambda: None,
+) -> Comparison:
+    """Measure models on photos, and restyle some of them to look at.
+
+    Args:
+        stylizers: the models.
+        labels: what each is called.
+        photos: files; unreadable ones are left out and named.
+        perceptual: the loss network, as `load_perceptual` takes it; by default the one that the
+            models' cards name, where it is one of torchvision's.
+        shown: how many photos are restyled to be shown.
+        on_photo: called after each photo of each model.
+
+    Raises:
+        UsageError: no such loss network.
+        StylizeError: none of the photos could be read.
+    """
+    network, reason = _find_perceptual(stylizers, perceptual)
+    losses: list[tuple[HeldOutLoss | None, str]] = []
+    for stylizer in stylizers:
+        loss = None
+        missing = reason if network is None else _mismatch(stylizer, network)
+        if network is not None and not missing:
+            module = held_out_loss(network, stylizer.targets).to(stylizer.device)
+            loss = measure(stylizer.network, module, photos, on_photo)
+        losses.append((loss, missing))
+
+    rows, seconds, skipped = _restyle(stylizers, photos, shown)
+    if not rows:
+        raise StylizeError(f"none of the {len(photos)} photos could be read")
+    models = [
+        Measured(label, one.card.norm, one.sha256, loss, missing, statistics.median(times))
+        for one, label, (loss, missing), times in zip(
+            stylizers, labels, losses, seconds, strict=True
+        )
+    ]
+    name = network.name if network else ""
+    return Comparison(models, rows, name, str(stylizers[0].device), skipped)
+
+
+def _restyle(
+    stylizers: Sequence[Stylizer], photos: Sequence[Path], shown: int
+) -> tuple[list[Row], list[list[float]], dict[Path, str]]:
+    """Restyled rows, seconds by model, unreadable photos; the models take turns on each photo."""
+    rows: list[Row] = []
+    seconds: list[list[float]] = [[] for _ in stylizers]
+    skipped: dict[Path, str] = {}
+    for path in photos:
+        if len(rows) == shown:
+            break
+        try:
+            photo = shrink_to(read_rgb(path), SHOWN_SIDE)
+        except StylizeError as error:
+            skipped[path] = str(error)
+            continue
+        if not rows:  # the first pass of a process pays for what later ones share
+            for stylizer in stylizers:
+                stylizer(photo)
+        restyled = []
+        for stylizer, times in zip(stylizers, seconds, strict=True):
+            start = time.perf_counter()
+            restyled.append(stylizer(photo))
+            times.append(time.perf_counter() - start)
+        rows.append(Row(path.name, photo, restyled))
+    return rows, seconds, skipped
+
+
+def _find_perceptual(
+    stylizers: Sequence[Stylizer], chosen: str | None
+) -> tuple[PerceptualNet | None, str]:
+    """The loss network, or None and the reason."""
+    if chosen is not None:
+        return load_perceptual(chosen), ""
+    name = str(stylizers[0].card.perceptual.get("name"))
+    if name not in CONVOLUTIONS:
+        return None, f"its loss network {name!r} is a file: give it as --perceptual FILE"
+    try:
+        return load_perceptual(name), ""
+    except StylizeError as error:
+        return None, str(error)
+
+
+def _mismatch(stylizer: Stylizer, network: PerceptualNet) -> str:
+    """Why `network` cannot measure this model; empty where it can."""
+    trained_with = stylizer.card.perceptual
+    if trained_with.get("sha256") == network.sha256:
+        return ""
+    return (
+        f"it was trained with the loss network {trained_with.get('name')!r}, "
+        f"which {network.name!r} is not"
+    )

@@ -1,0 +1,193 @@
+"""The settings of a training run: one frozen dataclass, and the files and words that fill it."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from stylize.errors import StylizeError, UsageError
+from stylize.networks.plan import MAX_WIDTH, MIN_WIDTH, Norm
+from stylize.paths import shipped
+
+Precision = Literal["auto", "fp32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides what a training run computes, and what its card says.
+
+    Raises:
+        UsageError: a value is out of its range; the message names the setting.
+    """
+
+    norm: Norm = "instance"
+    """What normalises every convolution but the last: instance, batch or none."""
+    width: float = 1.0
+    """Multiplies all channel counts, 0.125 to 4; 1 is Johnson's network."""
+
+    steps: int = 2000
+    """Optimiser steps, 1 and up."""
+    batch_size: int = 2
+    """Photos a step, 1 and up."""
+    size: int = 256
+    """Side of the square training crops in pixels, 32 to 2048."""
+    seed: int = 0
+    """Of the initial weights and of every sample, 0 and up."""
+
+    style_size: int = 512
+    """Shorter side of the painting in pixels, 32 to 4096; larger means larger strokes."""
+    style_strength: float = 1.0
+    """How much style against content; 1 suits most paintings, 0 gives the photo back."""
+    content_weight: float = 1.0
+    """Factor of the content loss, 0 and up."""
+    tv_weight: float = 0.0
+    """Factor of the total variation, 0 and up; a little removes high-frequency noise."""
+    loss_units: Literal["normalised", "paper"] = "normalised"
+    """normalised: losses in parts of their target. paper: the raw sums of Johnson et al. 2016."""
+    content_layers: tuple[str, ...] = ()
+    """Layers of the content loss, such as relu3_1; empty: the loss network's usual ones."""
+    style_layers: tuple[str, ...] = ()
+    """Layers of the style loss; empty: the loss network's usual ones."""
+    perceptual: str = "vgg19"
+    """The loss network: vgg16, vgg19 (torchvision's weights) or a safetensors file."""
+
+    learning_rate: float = 1e-3
+    """Adam's step size at its highest, above 0."""
+    warmup_steps: int = 50
+    """Steps over which the learning rate rises from 0, 0 and up."""
+    decay: Literal["cosine", "none"] = "cosine"
+    """How the learning rate falls: to 0 along half a cosine, or not at all."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    precision: Precision = "auto"
+    """auto, fp32 or bf16; auto takes bf16 where the device computes it in hardware."""
+    preview_every: int = 200
+    """Steps between pictures of the preview strip; 0 for none."""
+    title: str = ""
+    """Of the painting, with artist and year, for the model's card."""
+    licence: str = ""
+    """Of the trained weights, for the model's card."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in _RANGES:
+            value = getattr(self, name)
+            if not low <= value <= high:  # also false for NaN
+                wanted = f"at least {low}" if high == float("inf") else f"{low} to {high}"
+                raise UsageError(f"{name} is {value}; it must be {wanted}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise UsageError(f"learning_rate is {self.learning_rate}; it must be above 0")
+        if not (self.content_weight or self.style_strength):
+            raise UsageError("content_weight and style_strength are both 0: nothing to learn")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+    def changed(self, settings: Mapping[str, Any]) -> TrainConfig:
+        """A copy with some settings changed, each checked for its name and type.
+
+        Raises:
+            UsageError: unknown name (with the nearest known one), wrong type, or out of range.
+        """
+        return replace(self, **{name: _coerce(name, value) for name, value in settings.items()})
+
+
+_INFINITY = float("inf")
+_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("width", MIN_WIDTH, MAX_WIDTH),
+    ("steps", 1, _INFINITY),
+    ("batch_size", 1, 4096),
+    ("size", 32, 2048),
+    ("seed", 0, 2**63 - 1),
+    ("style_size", 32, 4096),
+    ("style_strength", 0, 1e12),
+    ("content_weight", 0, 1e12),
+    ("tv_weight", 0, 1e12),
+    ("warmup_steps", 0, _INFINITY),
+    ("preview_every", 0, _INFINITY),
+)
+
+
+def load_config(name_or_path: str) -> dict[str, Any]:
+    """Read the settings of a config file.
+
+    Args:
+        name_or_path: one of the shipped configs by its stem, such as "batch_norm", or a path.
+
+    Returns:
+        What the file sets, by name; to be given to `TrainConfig.changed`.
+
+    Raises:
+        UsageError: no such file.
+        StylizeError: the file is no TOML.
+    """
+    path = Path(name_or_path)
+    if not (path.suffix or path.parent != Path()):
+        folder = shipped("configs")
+        path = folder / f"{name_or_path}.toml"
+        if not path.is_file():
+            known = sorted(file.stem for file in folder.glob("*.toml"))
+            raise UsageError(f"no config {name_or_path!r}; there are {', '.join(known)}")
+    if not path.is_file():
+        raise UsageError(f"no such config file: {path}")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise StylizeError(f"{path} is no readable TOML: {error}") from error
+
+
+def parse_settings(words: Sequence[str]) -> dict[str, Any]:
+    """Read `key=value` words as of --set; values as in TOML, quotes around words optional.
+
+    Example:
+        >>> parse_settings(["steps=300", "norm=batch", "tv_weight=1e-3"])
+        {'steps': 300, 'norm': 'batch', 'tv_weight': 0.001}
+
+    Raises:
+        UsageError: a word without `=`.
+    """
+    settings: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not (name and equals):
+            raise UsageError(f"--set {word!r}: write it as key=value")
+        try:
+            settings[name.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            settings[name.strip()] = text.strip()
+    return settings
+
+
+_TYPES = typing.get_type_hints(TrainConfig)
+_NAMES = tuple(field.name for field in fields(TrainConfig))
+
+
+def _coerce(name: str, value: Any) -> Any:
+    """The value in the field's own type."""
+    if name not in _NAMES:
+        close = difflib.get_close_matches(name, _NAMES, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(_NAMES)}"
+        raise UsageError(f"no setting {name!r}; {hint}")
+    wanted = _TYPES[name]
+    if get_origin(wanted) is Literal:
+        if value in get_args(wanted):
+            return value
+        raise UsageError(f"{name} is {value!r}; it must be one of {', '.join(get_args(wanted))}")
+    if get_origin(wanted) is tuple:
+        words = value.split(",") if isinstance(value, str) else value
+        if isinstance(words, list | tuple) and all(isinstance(word, str) for word in words):
+            return tuple(word.strip() for word in words if word.strip())
+        raise UsageError(f"{name} is {value!r}; it must be a list of layer names")
+    if wanted is float and type(value) is int:
+        return float(value)
+    if type(value) is not wanted:
+        kind = {int: "a whole number", float: "a number", str: "a word"}[wanted]
+        raise UsageError(f"{name} is {value!r}; it must be {kind}")
+    return value

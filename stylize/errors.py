@@ -1,0 +1,22 @@
+"""Everything stylize raises on purpose.
+
+    StylizeError            the work failed (exit code 1): unreadable contents, a full disk, ...
+    └── UsageError          it was asked for wrongly (exit code 2): a missing path, an unknown
+                            style, a setting out of range
+
+Each message is one line: what was got, what was wanted, and what mends it.
+"""
+
+from __future__ import annotations
+
+
+class StylizeError(Exception):
+    """The work could not be done; the message says what would mend it."""
+
+    exit_code = 1
+
+
+class UsageError(StylizeError, ValueError):
+    """The request itself is wrong: a missing path, an unknown name, an impossible setting."""
+
+    exit_code = 2

@@ -1,0 +1,132 @@
+"""The one way in to a trained style: a picture of any kind goes in, the same kind comes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from stylize.devices import place, resolve_device
+from stylize.errors import StylizeError, UsageError
+from stylize.imaging.colour import to_srgb
+from stylize.imaging.files import flatten
+from stylize.imaging.tensors import to_pixels, to_tensor
+from stylize.model_file import file_sha256, read_model
+from stylize.networks.transformer import TransformerNet
+from stylize.zoo import DEFAULT_STYLE, find_style
+
+AnyArray = npt.NDArray[Any]
+
+
+class Stylizer:
+    """A loaded style. Immutable once made, so several threads may call it at once.
+
+    Args:
+        style: a name from `stylize styles`, or the path of a model file.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+
+    Raises:
+        UsageError: no such style or device.
+        StylizeError: the model file is damaged or not one of ours.
+
+    Attributes:
+        card: what is known about the style.
+        sha256: of the model file.
+    """
+
+    def __init__(self, style: str | Path = DEFAULT_STYLE, device: str = "auto") -> None:
+        path = find_style(style)
+        self.device = resolve_device(device)
+        self.card, tensors, self.targets = read_model(path)
+        self.sha256 = file_sha256(path)
+        network = TransformerNet(self.card.norm, self.card.width)
+        if self.card.norm == "batch":  # torch counts batches; a model file doesn't
+            tensors |= {
+                name: tensor
+                for name, tensor in network.state_dict().items()
+                if name.endswith("num_batches_tracked")
+            }
+        network.load_state_dict(tensors)
+        network.requires_grad_(False)
+        self.network = place(network.eval(), self.device)
+
+    @overload
+    def __call__(self, picture: Image.Image) -> Image.Image: ...
+    @overload
+    def __call__(self, picture: AnyArray) -> AnyArray: ...
+    @overload
+    def __call__(self, picture: Tensor) -> Tensor: ...
+
+    def __call__(self, picture: Image.Image | AnyArray | Tensor) -> Image.Image | AnyArray | Tensor:
+        """Restyle a picture of any size.
+
+        Args:
+            picture: a PIL image (any mode; transparency is kept), a numpy array (H, W, 3), uint8
+                or float in 0..1, or a tensor (N, 3, H, W), float in 0..1.
+
+        Returns:
+            The same kind and size; a PIL image is RGB, or RGBA where the picture had transparency.
+
+        Raises:
+            UsageError: any other kind or shape.
+            StylizeError: the memory does not suffice.
+        """
+        if isinstance(picture, Image.Image):
+            return self._restyle_pil(picture)
+        if isinstance(picture, np.ndarray):
+            return self._restyle_array(picture)
+        if isinstance(picture, Tensor):
+            return self._restyle_tensor(picture)
+        raise UsageError(
+            f"a picture is a PIL image, a numpy array or a tensor, not {type(picture).__name__}"
+        )
+
+    def _restyle_pil(self, picture: Image.Image) -> Image.Image:
+        picture = to_srgb(picture)
+        restyled = Image.fromarray(self._restyle_array(flatten(picture)))
+        if picture.mode == "RGBA":
+            restyled.putalpha(picture.getchannel("A"))
+        return restyled
+
+    def _restyle_array(self, picture: AnyArray) -> AnyArray:
+        if picture.ndim != 3 or picture.shape[2] != 3:
+            raise UsageError(f"an array must be (H, W, 3), not {picture.shape}")
+        if picture.dtype == np.uint8:
+            return to_pixels(self._restyle_tensor(to_tensor([picture])))[0]
+        if not np.issubdtype(picture.dtype, np.floating):
+            raise UsageError(f"an array must be uint8 or float in 0..1, not {picture.dtype}")
+        batch = torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1).unsqueeze(0)
+        restyled: AnyArray = self._restyle_tensor(batch)[0].permute(1, 2, 0).cpu().numpy()
+        return restyled.astype(picture.dtype)
+
+    def _restyle_tensor(self, batch: Tensor) -> Tensor:
+        if batch.dim() != 4 or batch.shape[1] != 3 or not batch.is_floating_point():
+            raise UsageError(
+                f"a tensor must be float (N, 3, H, W) in 0..1, not {batch.dtype} "
+                f"{tuple(batch.shape)}"
+            )
+        if 0 in batch.shape:
+            raise UsageError(f"a picture needs at least one pixel, not {tuple(batch.shape)}")
+        photo = batch.to(self.device, torch.float32, memory_format=torch.channels_last)
+        try:
+            with torch.inference_mode():
+                restyled: Tensor = self.network(photo).clamp(0, 1)
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            height, width = batch.shape[-2:]
+            raise StylizeError(
+                f"not enough memory on {self.device} for {width} x {height} pixels; "
+                f"make the photo smaller, or use --device cpu"
+            ) from error
+        # Out of inference mode, so that a caller may train through or change what it got.
+        return restyled.to(batch.device, batch.dtype).clone()
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

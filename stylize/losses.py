@@ -1,0 +1,182 @@
+"""The perceptual losses: pure functions first, then `PerceptualLoss`, which adds them up.
+
+Two kinds of units:
+
+- "normalised" (the default): each style layer's Gram distance is divided by the mean square of its
+  target, the content distance by the mean square of the photo's features. A loss of 1 is then
+  "as wrong as answering zero", for every painting and every loss network, and a style strength of
+  1 means the same everywhere.
+- "paper": the raw sums of Johnson et al. 2016, for the papers' own weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from stylize.networks.perceptual import PerceptualNet
+
+Units = Literal["normalised", "paper"]
+
+TINY = 1e-12
+"""Keeps the division by a mean square defined for a picture without any feature."""
+
+
+def gram_matrix(features: Tensor) -> Tensor:
+    """Channel-by-channel inner products, a picture's texture without its places.
+
+    Args:
+        features: (N, C, H, W), any float type.
+
+    Returns:
+        (N, C, C), float32, divided by H * W.
+
+    Source: Gatys, Ecker and Bethge 2016, equation 3; divided by H*W so that it does not depend on
+    the picture's size.
+    """
+    pixels = features.shape[-2] * features.shape[-1]
+    with torch.autocast(features.device.type, enabled=False):
+        flat = features.float().flatten(2)  # (N, C, H, W) -> (N, C, H*W)
+        return flat @ flat.mT / pixels
+
+
+def content_loss(features: Tensor, target: Tensor, units: Units = "normalised") -> Tensor:
+    """Distance of a picture's features from the photo's, meaned over the batch.
+
+    Args:
+        features, target: (N, C, H, W).
+
+    Returns:
+        A scalar, float32. In "paper" units: the mean square (Johnson et al. 2016, equation 2).
+    """
+    distance = (features.float() - target.float()).square().flatten(1).mean(1)  # (N,)
+    if units == "normalised":
+        distance = distance / (target.float().square().flatten(1).mean(1) + TINY)
+    return distance.mean()
+
+
+def style_loss(gram: Tensor, target: Tensor, units: Units = "normalised") -> Tensor:
+    """Distance of Gram matrices from the painting's, meaned over the batch.
+
+    Args:
+        gram: (N, C, C) as from `gram_matrix`.
+        target: (C, C).
+
+    Returns:
+        A scalar, float32. In "paper" units: the squared Frobenius norm with Gram matrices divided
+        by C * H * W (Johnson et al. 2016, equations 3 and 4).
+    """
+    squares = (gram - target).square()
+    if units == "normalised":
+        return squares.mean() / (target.square().mean() + TINY)
+    return squares.sum(dim=(1, 2)).mean() / target.shape[0] ** 2
+
+
+def total_variation(picture: Tensor) -> Tensor:
+    """Mean squared difference of neighbouring pixels, down plus across.
+
+    Args:
+        picture: (N, C, H, W).
+
+    Returns:
+        A scalar, float32; a side of 1 px adds nothing.
+    """
+    picture = picture.float()
+    total = picture.new_zeros(())
+    for dim in (-2, -1):
+        if picture.shape[dim] > 1:
+            total = total + picture.diff(dim=dim).square().mean()
+    return total
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """What one batch costs: scalars, still on the graph, each already with its weight."""
+
+    content: Tensor
+    style: Tensor
+    total_variation: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """The number that is minimised."""
+        return self.content + self.style + self.total_variation
+
+
+def style_targets(
+    network: PerceptualNet, painting: Tensor, layers: Sequence[str]
+) -> dict[str, Tensor]:
+    """The painting's Gram matrices.
+
+    Args:
+        painting: (1, 3, H, W), RGB in 0..1.
+
+    Returns:
+        {layer: (C, C)}, float32.
+    """
+    with torch.no_grad():
+        return {
+            layer: gram_matrix(features)[0] for layer, features in network(painting, layers).items()
+        }
+
+
+class PerceptualLoss(nn.Module):
+    """Content, style and total variation of a restyled batch.
+
+    Args:
+        network: the loss network.
+        targets: {layer: (C, C)}, the painting's Gram matrices from `style_targets`.
+        content_layers: where the photo's features are to be kept.
+        content_weight, style_weight, tv_weight: factors of the three terms.
+        units: "normalised" or "paper".
+    """
+
+    def __init__(
+        self,
+        network: PerceptualNet,
+        targets: Mapping[str, Tensor],
+        content_layers: Sequence[str],
+        content_weight: float = 1.0,
+        style_weight: float = 1.0,
+        tv_weight: float = 0.0,
+        units: Units = "normalised",
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.style_layers = tuple(targets)
+        self.content_layers = tuple(content_layers)
+        network.check_layers(self.style_layers + self.content_layers)
+        self.content_weight = content_weight
+        self.style_weight = style_weight
+        self.tv_weight = tv_weight
+        self.units: Units = units
+        for layer, target in targets.items():
+            self.register_buffer(f"gram_{layer}", target)
+
+    def forward(self, restyled: Tensor, photo: Tensor) -> LossTerms:
+        """What `restyled` costs as a picture of `photo`.
+
+        Args:
+            restyled, photo: (N, 3, H, W), RGB in 0..1.
+        """
+        with torch.no_grad():
+            wanted = self.network(photo, self.content_layers)
+        features = self.network(restyled, self.content_layers + self.style_layers)
+        content = torch.stack(
+            [content_loss(features[name], wanted[name], self.units) for name in self.content_layers]
+        ).sum()
+        style = torch.stack(
+            [
+                style_loss(gram_matrix(features[name]), self.get_buffer(f"gram_{name}"), self.units)
+                for name in self.style_layers
+            ]
+        ).sum()
+        return LossTerms(
+            self.content_weight * content,
+            self.style_weight * style,
+            self.tv_weight * total_variation(restyled),
+        )

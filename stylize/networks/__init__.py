@@ -1,0 +1,1 @@
+"""The transformer network and the loss networks."""

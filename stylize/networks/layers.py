@@ -1,0 +1,110 @@
+"""The blocks that the transformer network is built of."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stylize.networks.plan import MIN_SIDE, Stage
+from stylize.ops.instance_norm import instance_norm
+
+
+class InstanceNorm2d(nn.InstanceNorm2d):
+    """torch's InstanceNorm2d on this project's operator, with a fused ReLU and residual.
+
+    The same result in training and evaluation, as there are no running statistics. Checkpoints of
+    torch's layer load, and the other way round.
+
+    Args:
+        num_features: C of the (N, C, H, W) input.
+        eps: added to the variance.
+        affine: whether gamma and beta are learned.
+        relu: whether max(0, .) follows.
+    """
+
+    def __init__(
+        self, num_features: int, eps: float = 1e-5, affine: bool = True, relu: bool = False
+    ) -> None:
+        super().__init__(num_features, eps=eps, affine=affine, track_running_stats=False)
+        self.relu = relu
+
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W); `residual`, of the same shape, is added last."""
+        return instance_norm(input, self.weight, self.bias, self.eps, self.relu, residual)
+
+    def extra_repr(self) -> str:
+        """For print(network)."""
+        return f"{self.num_features}, eps={self.eps}, affine={self.affine}, relu={self.relu}"
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """torch's BatchNorm2d with the call of `InstanceNorm2d`: a ReLU and a residual behind it."""
+
+    def __init__(self, num_features: int, relu: bool = False) -> None:
+        super().__init__(num_features)
+        self.relu = relu
+
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W); `residual`, of the same shape, is added last."""
+        return _finish(super().forward(input), self.relu, residual)
+
+
+class NoNorm(nn.Module):
+    """What stands in a norm's place where there is none."""
+
+    def __init__(self, relu: bool = False) -> None:
+        super().__init__()
+        self.relu = relu
+
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W); `residual`, of the same shape, is added last."""
+        return _finish(input, self.relu, residual)
+
+
+class ConvStage(nn.Module):
+    """One stage of the plan: enlarge, reflect, convolve, normalise, ReLU, add."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.upsample = stage.upsample
+        self.padding = stage.padding
+        self.conv = nn.Conv2d(
+            stage.in_channels, stage.out_channels, stage.kernel, stage.stride, bias=stage.bias
+        )
+        self.norm: nn.Module
+        if stage.norm == "instance":
+            self.norm = InstanceNorm2d(stage.out_channels, relu=stage.relu)
+        elif stage.norm == "batch":
+            self.norm = BatchNorm2d(stage.out_channels, relu=stage.relu)
+        else:
+            self.norm = NoNorm(relu=stage.relu)
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """(N, Cin, H, W) -> (N, Cout, H', W'), H' = ceil(H * upsample / stride)."""
+        if self.upsample > 1:
+            x = F.interpolate(x, scale_factor=self.upsample, mode="nearest")
+        x = F.pad(x, [self.padding] * 4, mode="reflect")
+        y: Tensor = self.norm(self.conv(x), residual)
+        return y
+
+
+def extend_edges(picture: Tensor, side: int = MIN_SIDE) -> Tensor:
+    """Repeat the last row and column until both sides have at least `side` pixels.
+
+    Args:
+        picture: (N, C, H, W).
+
+    Returns:
+        (N, C, max(H, side), max(W, side)).
+    """
+    down, right = (max(0, side - n) for n in picture.shape[-2:])
+    if not (down or right):
+        return picture
+    return F.pad(picture, [0, right, 0, down], mode="replicate")
+
+
+def _finish(y: Tensor, relu: bool, residual: Tensor | None) -> Tensor:
+    if relu:
+        y = torch.relu(y)
+    return y if residual is None else y + residual

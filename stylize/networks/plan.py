@@ -1,0 +1,140 @@
+"""The transformer network as data, without a framework.
+
+Everything that runs, checks, tiles or exports the network reads this one description, so that no
+two of them can disagree about what the network is.
+
+Source: Johnson, Alahi and Fei-Fei, "Perceptual Losses for Real-Time Style Transfer and
+Super-Resolution", ECCV 2016, with the supplement's architecture; upsampling by nearest neighbour
+and convolution as in Odena, Dumoulin and Olah, "Deconvolution and Checkerboard Artifacts", 2016.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, get_args
+
+from stylize.errors import UsageError
+
+Norm = Literal["instance", "batch", "none"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
+
+MIN_WIDTH, MAX_WIDTH = 0.125, 4.0
+"""Bounds of the width multiplier: 4 channels at full resolution, and 50 M parameters."""
+
+MIN_SIDE = 8
+"""Shorter sides are edge-extended to this many pixels: two strides leave 2, and reflection padding
+by 1 needs 2; the first convolution pads by 4 and needs 5."""
+
+INPUT_SHIFT = -0.5
+"""Added to the 0..1 picture first: centred values round less in bfloat16. Instance norm removes any
+constant, so this costs the network nothing."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One convolution with what surrounds it, in the order in which it happens.
+
+    upsample (nearest) -> reflection padding by kernel // 2 -> convolution -> norm -> ReLU ->
+    + the input of the stage before (where `residual`).
+    """
+
+    name: str
+    """Prefix of the stage's parameters in a model file."""
+    in_channels: int
+    out_channels: int
+    kernel: int
+    """Side of the square kernel in pixels, odd."""
+    stride: int = 1
+    upsample: int = 1
+    """Factor of the nearest-neighbour enlargement before the convolution."""
+    norm: Norm = "none"
+    relu: bool = False
+    residual: bool = False
+    """Whether the input of the stage before this one is added to the result."""
+    bias: bool = True
+    """Whether the convolution has a bias; a norm behind it would only remove it again."""
+
+    @property
+    def padding(self) -> int:
+        """Pixels of reflection on each side of the convolution's input."""
+        return self.kernel // 2
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the tensors that a model file holds for this stage."""
+        shapes: dict[str, tuple[int, ...]] = {
+            f"{self.name}.conv.weight": (
+                self.out_channels,
+                self.in_channels,
+                self.kernel,
+                self.kernel,
+            )
+        }
+        if self.bias:
+            shapes[f"{self.name}.conv.bias"] = (self.out_channels,)
+        if self.norm != "none":
+            names = ["weight", "bias"]
+            if self.norm == "batch":
+                names += ["running_mean", "running_var"]
+            shapes |= {f"{self.name}.norm.{name}": (self.out_channels,) for name in names}
+        return shapes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole network: its stages in order, and the two words that made it."""
+
+    norm: Norm
+    width: float
+    stages: tuple[Stage, ...]
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of every tensor of the network in a model file."""
+        return {
+            name: shape for stage in self.stages for name, shape in stage.parameter_shapes().items()
+        }
+
+
+@cache
+def make_plan(norm: Norm = "instance", width: float = 1.0) -> Plan:
+    """Describe the network for one kind of normalisation and one width.
+
+    Args:
+        norm: what normalises every convolution but the last.
+        width: multiplies all channel counts, 0.125 to 4; 1 is Johnson's network.
+
+    Raises:
+        UsageError: for a norm or a width that there is not.
+
+    Example:
+        >>> [stage.name for stage in make_plan().stages][:4]
+        ['down1', 'down2', 'down3', 'res1a']
+        >>> make_plan(width=0.5).stages[-1].in_channels
+        16
+    """
+    if norm not in NORMS:
+        raise UsageError(f"norm is {norm!r}; it must be one of {', '.join(NORMS)}")
+    if not MIN_WIDTH <= width <= MAX_WIDTH:
+        raise UsageError(f"width is {width}; it must lie between {MIN_WIDTH} and {MAX_WIDTH}")
+    c1, c2, c3 = (round(channels * width) for channels in (32, 64, 128))
+    normed = {"norm": norm, "bias": norm == "none"}
+
+    def stage(name: str, cin: int, cout: int, kernel: int = 3, **more: object) -> Stage:
+        return Stage(name, cin, cout, kernel, **{"relu": True, **normed, **more})  # type: ignore[arg-type]
+
+    stages = [
+        stage("down1", 3, c1, kernel=9),
+        stage("down2", c1, c2, stride=2),
+        stage("down3", c2, c3, stride=2),
+    ]
+    for block in range(1, 6):
+        stages += [
+            stage(f"res{block}a", c3, c3),
+            stage(f"res{block}b", c3, c3, relu=False, residual=True),
+        ]
+    stages += [
+        stage("up1", c3, c2, upsample=2),
+        stage("up2", c2, c1, upsample=2),
+        stage("out", c1, 3, kernel=9, norm="none", bias=True, relu=False),
+    ]
+    return Plan(norm, width, tuple(stages))

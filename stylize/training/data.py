@@ -1,0 +1,109 @@
+"""Photos to train on: every sample a pure function of (seed, step, position)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from torch import Tensor
+
+from stylize.errors import StylizeError
+from stylize.imaging.files import Pixels, read_rgb
+from stylize.imaging.geometry import resize_shorter_side
+from stylize.imaging.tensors import to_tensor
+
+MAX_ZOOM = 1.5
+"""A crop shows the whole shorter side at the least and 1 / MAX_ZOOM of it at the most."""
+
+PREFETCH = 3
+"""Batches decoded ahead; decoding is far quicker than a step, so a few hide its jitter."""
+
+
+class PhotoSampler:
+    """Random crops of photos, the same for the same seed on any machine and in any order.
+
+    Args:
+        paths: the photos, in a fixed order.
+        size: side of the square crops in pixels.
+        batch_size: samples a step.
+        seed: of shuffling, scale, crop and flip.
+
+    Attributes:
+        unreadable: {path: reason} of the files met so far that could not be read; each is replaced
+            by the next readable photo.
+    """
+
+    def __init__(self, paths: list[Path], size: int, batch_size: int, seed: int) -> None:
+        self.paths = paths
+        self.size = size
+        self.batch_size = batch_size
+        self.seed = seed
+        self.unreadable: dict[Path, str] = {}
+        # Held by the instance, so that two samplers don't push out each other's shuffles.
+        self._order = lru_cache(maxsize=2)(self._shuffle)
+
+    def sample(self, step: int, position: int) -> Pixels:
+        """One crop, (size, size, 3) uint8.
+
+        Raises:
+            StylizeError: none of the photos can be read.
+        """
+        index = step * self.batch_size + position
+        for offset in range(len(self.paths)):
+            epoch, place = divmod(index + offset, len(self.paths))
+            path = self.paths[self._order(epoch)[place]]
+            if path in self.unreadable:
+                continue
+            try:
+                # The largest side that a crop can ask for, so that drafts lose no detail.
+                photo = read_rgb(path, enough=round(self.size * MAX_ZOOM))
+            except StylizeError as error:
+                self.unreadable[path] = str(error)
+                continue
+            return self._crop(photo, np.random.default_rng([self.seed, step, position]))
+        raise StylizeError(f"none of the {len(self.paths)} photos could be read")
+
+    def batch(self, step: int) -> Tensor:
+        """(batch_size, 3, size, size), float32 in 0..1, channels_last."""
+        return to_tensor([self.sample(step, position) for position in range(self.batch_size)])
+
+    def batches(self, first: int, end: int) -> Iterator[Tensor]:
+        """The batches of steps `first` to `end` - 1, decoded ahead on threads."""
+        with ThreadPoolExecutor(max_workers=PREFETCH) as pool:
+            waiting: OrderedDict[int, Future[Tensor]] = OrderedDict()
+            try:
+                for step in range(first, end):
+                    for ahead in range(step, min(step + PREFETCH, end)):
+                        if ahead not in waiting:
+                            waiting[ahead] = pool.submit(self.batch, ahead)
+                    yield waiting.pop(step).result()
+            finally:
+                for future in waiting.values():
+                    future.cancel()
+
+    def _shuffle(self, epoch: int) -> npt.NDArray[np.int64]:
+        return np.random.default_rng([self.seed, epoch]).permutation(len(self.paths))
+
+    def _crop(self, photo: Pixels, random: np.random.Generator) -> Pixels:
+        """Random scale, place and flip, by one resampling of the chosen square."""
+        height, width = photo.shape[:2]
+        side = min(height, width) / random.uniform(1.0, MAX_ZOOM)
+        left, top = random.uniform(0, width - side), random.uniform(0, height - side)
+        crop = Image.fromarray(photo).resize(
+            (self.size, self.size),
+            Image.Resampling.BICUBIC,
+            box=(left, top, left + side, top + side),
+        )
+        pixels = np.asarray(crop)
+        return pixels[:, ::-1] if random.random() < 0.5 else pixels
+
+
+def load_style(path: Path, shorter_side: int) -> Tensor:
+    """The painting as (1, 3, H, W), float32 in 0..1, its shorter side resized to `shorter_side`."""
+    return to_tensor([resize_shorter_side(read_rgb(path), shorter_side)])

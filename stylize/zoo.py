@@ -1,0 +1,69 @@
+"""Finds a style by its name or path: first what ships with stylize, then the user's own folder."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from stylize.errors import UsageError
+from stylize.model_file import ModelCard, read_card
+from stylize.paths import shipped, user_styles
+
+SUFFIX = ".safetensors"
+DEFAULT_STYLE = "starry_night"
+
+
+@dataclass(frozen=True)
+class Style:
+    """A style that can be applied by name."""
+
+    name: str
+    path: Path
+    origin: Literal["shipped", "yours"]
+
+    def card(self) -> ModelCard:
+        """Read the card; StylizeError where the file is damaged."""
+        return read_card(self.path)
+
+
+def list_styles() -> list[Style]:
+    """All styles there are, by name; the user's own hide shipped ones of the same name."""
+    found = {style.name: style for style in _scan("shipped", shipped("models"))}
+    found |= {style.name: style for style in _scan("yours", user_styles())}
+    return [found[name] for name in sorted(found)]
+
+
+def find_style(name_or_path: str | Path) -> Path:
+    """The model file of a style.
+
+    Args:
+        name_or_path: a name from `list_styles`, or the path of a model file.
+
+    Raises:
+        UsageError: there is none, with the nearest name where one is near.
+
+    Example:
+        >>> find_style("starry_nihgt")
+        Traceback (most recent call last):
+        stylize.errors.UsageError: no style 'starry_nihgt'; did you mean starry_night?
+    """
+    text = str(name_or_path)
+    if text.endswith(SUFFIX) or Path(text).parent != Path():
+        path = Path(text).expanduser()
+        if path.is_file():
+            return path
+        raise UsageError(f"no such model file: {text}")
+    styles = {style.name: style.path for style in list_styles()}
+    if text in styles:
+        return styles[text]
+    close = difflib.get_close_matches(text, styles, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(styles) or 'none'}"
+    raise UsageError(f"no style {text!r}; {hint}")
+
+
+def _scan(origin: Literal["shipped", "yours"], folder: Path) -> Iterator[Style]:
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        yield Style(path.stem, path, origin)
