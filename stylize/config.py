@@ -61,6 +61,8 @@ class TrainConfig:
     """Adam's step size at its highest, above 0."""
     warmup_steps: int = 50
     """Steps over which the learning rate rises from 0, 0 and up."""
+    gradient_clip: float = 1.0
+    """Largest norm of the gradient, above 0: a batch that is far off does not throw a run back."""
     decay: Literal["cosine", "none"] = "cosine"
     """How the learning rate falls: to 0 along half a cosine, or not at all."""
 
@@ -81,8 +83,9 @@ class TrainConfig:
             if not low <= value <= high:  # also false for NaN
                 wanted = f"at least {low}" if high == float("inf") else f"{low} to {high}"
                 raise UsageError(f"{name} is {value}; it must be {wanted}")
-        if not 0 < self.learning_rate < float("inf"):
-            raise UsageError(f"learning_rate is {self.learning_rate}; it must be above 0")
+        for name in ("learning_rate", "gradient_clip"):
+            if not 0 < getattr(self, name) < _INFINITY:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be above 0")
         if not (self.content_weight or self.style_strength):
             raise UsageError("content_weight and style_strength are both 0: nothing to learn")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from stylize.networks.plan import MIN_SIDE, Stage
 from stylize.ops.instance_norm import instance_norm
@@ -69,8 +70,15 @@ class ConvStage(nn.Module):
         super().__init__()
         self.upsample = stage.upsample
         self.padding = stage.padding
-        self.conv = nn.Conv2d(
-            stage.in_channels, stage.out_channels, stage.kernel, stage.stride, bias=stage.bias
+        # Without torch's own initialisation, whose draws for biases would give a network without
+        # a norm other weights than its twins; the network fills them.
+        self.conv: nn.Conv2d = skip_init(  # type: ignore[no-untyped-call]
+            nn.Conv2d,
+            stage.in_channels,
+            stage.out_channels,
+            stage.kernel,
+            stage.stride,
+            bias=stage.bias,
         )
         self.norm: nn.Module
         if stage.norm == "instance":

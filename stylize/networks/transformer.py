@@ -58,15 +58,14 @@ Night after 75 steps: 1.17 with 0.1; after 150 steps without: 2.09)."""
 
 
 def _initialise_stage(module: ConvStage, stage: Stage) -> None:
-    """He initialisation; residual blocks that begin as the identity; a picture that is not black.
+    """He initialisation (He et al. 2015), and a first picture that is not black.
 
-    Source: He et al. 2015; Goyal et al. 2017, section 5.1, for gamma = 0 in residual blocks.
+    Residual blocks start at full strength: with gamma = 0, as in ResNets, Adam needs hundreds of
+    steps to raise it, and the loss jumps about meanwhile (1.08 against 0.86 after 300 steps).
     """
     nn.init.kaiming_normal_(module.conv.weight, nonlinearity="relu" if stage.relu else "linear")
     if module.conv.bias is not None:
         nn.init.zeros_(module.conv.bias)
-    if stage.residual and isinstance(module.norm, nn.InstanceNorm2d | nn.BatchNorm2d):
-        nn.init.zeros_(module.norm.weight)
     if stage.name == "out":
         assert module.conv.bias is not None
         with torch.no_grad():

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 import stylize
 from stylize.config import TrainConfig
@@ -128,6 +129,7 @@ class Trainer:
             total = terms.total
             self.optimiser.zero_grad()
             total.backward()
+            nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip)
             self.optimiser.step()
             self.step += 1
             content, style = terms.content.item(), terms.style.item()

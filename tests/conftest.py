@@ -1,0 +1,117 @@
+"""What several tests need: generated pictures, a small loss network, the real command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from stylize.imaging.files import Pixels
+from stylize.networks.perceptual import CONVOLUTIONS
+
+torch.set_num_threads(1)  # tests run in two processes on two cores
+
+
+def make_picture(height: int, width: int, seed: int = 0) -> Pixels:
+    """A picture with gradients, edges and texture, (height, width, 3) uint8."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width] / max(height, width)
+    waves = [np.sin(2 * np.pi * (random.uniform(1, 5) * x + random.uniform(1, 5) * y + c)) for c in
+             range(3)]  # fmt: skip
+    picture = np.stack(waves, -1) * 0.4 + 0.5
+    picture[(x - 0.5) ** 2 + (y - 0.5) ** 2 < 0.04] = random.uniform(0, 1, 3)
+    picture += random.normal(0, 0.03, picture.shape)
+    pixels: Pixels = (picture.clip(0, 1) * 255).astype(np.uint8)
+    return pixels
+
+
+def save_picture(path: Path, height: int = 80, width: int = 96, seed: int = 0) -> Path:
+    """Write `make_picture` to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(make_picture(height, width, seed)).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_perceptual(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VGG-19 up to relu4_1 with random weights and an eighth of the usual widths."""
+    generator = torch.Generator().manual_seed(0)
+    tensors: dict[str, torch.Tensor] = {}
+    channels, index = 3, 0
+    for width, count in zip((8, 16, 32, 64), (*CONVOLUTIONS["vgg19"][:3], 1), strict=True):
+        for _ in range(count):
+            scale = (2 / (9 * channels)) ** 0.5  # He: activations keep their size
+            weight = torch.randn(width, channels, 3, 3, generator=generator) * scale
+            tensors[f"features.{index}.weight"] = weight
+            tensors[f"features.{index}.bias"] = torch.zeros(width)
+            channels, index = width, index + 2
+        index += 1
+    path = tmp_path_factory.mktemp("perceptual") / "tiny-vgg.safetensors"
+    save_file(tensors, path, {"architecture": "vgg19", "padding_mode": "reflect"})
+    return path
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve photos in two folders."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(12):
+        save_picture(folder / ("a" if number % 2 else "b") / f"{number:02}.png", seed=number)
+    return folder
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    """The command line as a user has it: `run("apply", photo)` in a process of its own."""
+
+    def call(
+        *words: object, cwd: Path | None = None, **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-W", "error::UserWarning", "-m", "stylize", *map(str, words)],
+            cwd=cwd,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"} | env,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return call
+
+
+class Trained:
+    """Two tiny models as the command line trains them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.instance = folder / "instance.safetensors"
+        self.batch = folder / "batch.safetensors"
+        self.outputs: dict[str, subprocess.CompletedProcess[str]] = {}
+
+
+@pytest.fixture(scope="session")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, run: Run, photo_folder: Path, small_perceptual: Path
+) -> Trained:
+    """Trained for 3 steps at 64 px on generated pictures, instance norm and batch norm."""
+    folder = tmp_path_factory.mktemp("trained")
+    painting = save_picture(folder / "painting.png", 90, 70, seed=99)
+    models = Trained(folder)
+    for norm, path in (("instance", models.instance), ("batch", models.batch)):
+        models.outputs[norm] = run(
+            "train", "--style", painting, "--content", photo_folder, "--config", f"{norm}_norm",
+            "--steps", 3, "--size", 64, "--style-size", 64, "--perceptual", small_perceptual,
+            "--set", "width=0.25", "--device", "cpu", "--preview-every", 2, "--output", path,
+        )  # fmt: skip
+    return models

@@ -1,0 +1,130 @@
+"""Pictures in: upright, sRGB, and one clear line for whatever is none."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from stylize.errors import StylizeError, UsageError
+from stylize.imaging.files import find_pictures, open_picture, read_rgb
+from tests.conftest import make_picture, save_picture
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_comes_upright(tmp_path: Path, orientation: int) -> None:
+    upright = Image.fromarray(make_picture(20, 30))
+    undo = {
+        1: [], 2: [0], 3: [3], 4: [1], 5: [5], 6: [2], 7: [6], 8: [4],
+    }[orientation]  # fmt: skip
+    stored = upright
+    for operation in undo:
+        stored = stored.transpose(Image.Transpose(operation))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "turned.png"
+    stored.save(path, exif=exif)
+    assert np.array_equal(read_rgb(path), np.asarray(upright))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F", "HSV"])
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / ("picture.tif" if mode in ("CMYK", "F") else "picture.png")
+    grey = Image.fromarray(make_picture(20, 30)).convert("L")
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    elif mode == "HSV":
+        pytest.importorskip("PIL.Image")
+        image = Image.merge("RGB", [grey] * 3)
+    else:
+        image = grey.convert(mode)
+    image.save(path)
+    pixels = read_rgb(path)
+    assert pixels.shape == (20, 30, 3)
+    assert pixels.dtype == np.uint8
+    if mode in ("L", "RGB", "RGBA", "LA", "I;16"):
+        assert np.array_equal(pixels, np.stack([np.asarray(grey)] * 3, -1))
+
+
+def test_transparency_is_kept_and_read_on_white(tmp_path: Path) -> None:
+    image = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    image.putpixel((0, 0), (255, 0, 0, 255))
+    image.save(tmp_path / "clear.png")
+    picture = open_picture(tmp_path / "clear.png")
+    assert picture.mode == "RGBA"
+    assert picture.getchannel("A").getextrema() == (0, 255)
+    pixels = read_rgb(tmp_path / "clear.png")
+    assert pixels[0, 0].tolist() == [255, 0, 0]
+    assert pixels[3, 3].tolist() == [255, 255, 255]
+
+
+def test_an_embedded_profile_is_obeyed(tmp_path: Path) -> None:
+    """A profile that is sRGB but for swapped meaning shows: Lab-built XYZ differs from sRGB."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture = make_picture(16, 16)
+    Image.fromarray(picture).save(tmp_path / "srgb.png", icc_profile=profile)
+    # sRGB to sRGB through the profile connection space rounds by a level at the most.
+    difference = read_rgb(tmp_path / "srgb.png").astype(int) - picture
+    assert np.abs(difference).max() <= 1
+    Image.fromarray(picture).save(tmp_path / "broken.png", icc_profile=b"no profile")
+    assert np.array_equal(read_rgb(tmp_path / "broken.png"), picture)
+
+
+def test_a_jpeg_may_come_smaller_but_never_below_what_is_enough(tmp_path: Path) -> None:
+    path = tmp_path / "large.jpg"
+    Image.fromarray(make_picture(800, 1200)).save(path)
+    assert read_rgb(path).shape == (800, 1200, 3)
+    small = read_rgb(path, enough=150)
+    assert 150 <= min(small.shape[:2]) < 800
+
+
+def broken_files(folder: Path) -> dict[str, Path]:
+    """A file of each kind that people have and no picture is in."""
+    good = io.BytesIO()
+    Image.fromarray(make_picture(200, 200)).save(good, "JPEG")
+    files = {"text.jpg": b"hello", "empty.png": b"", "cut.jpg": good.getvalue()[:4000]}
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return {name: folder / name for name in files}
+
+
+def test_broken_files_are_named_with_the_reason(tmp_path: Path) -> None:
+    reasons = {
+        "text.jpg": "is no readable picture: cannot identify",
+        "empty.png": "is empty",
+        "cut.jpg": "is no readable picture: .*truncated",
+    }
+    for name, path in broken_files(tmp_path).items():
+        with pytest.raises(StylizeError, match=reasons[name]) as error:
+            open_picture(path)
+        assert str(path) in str(error.value)
+        assert error.value.exit_code == 1
+
+
+def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(StylizeError, match="larger than stylize reads"):
+        open_picture(save_picture(tmp_path / "bomb.png"))
+
+
+def test_missing_paths_are_wrong_use(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        open_picture(tmp_path / "none.jpg")
+    with pytest.raises(UsageError, match="is a folder"):
+        open_picture(tmp_path)
+    with pytest.raises(UsageError, match="no such folder"):
+        find_pictures(tmp_path / "none")
+    with pytest.raises(UsageError, match="no pictures in"):
+        find_pictures(tmp_path)
+    file = save_picture(tmp_path / "file.png")
+    with pytest.raises(UsageError, match="is a file; a folder is wanted"):
+        find_pictures(file)
+
+
+def test_folders_are_searched_to_the_bottom(photo_folder: Path) -> None:
+    found = find_pictures(photo_folder)
+    assert len(found) == 12
+    assert found == sorted(found)

@@ -1,0 +1,96 @@
+"""The library: every kind of picture comes back as its own kind."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import stylize
+from stylize.errors import UsageError
+from stylize.inference.stylizer import Stylizer
+from tests.conftest import Trained, make_picture
+
+
+@pytest.fixture(scope="module")
+def stylizer(trained: Trained) -> Stylizer:
+    return stylize.load(trained.instance, device="cpu")
+
+
+def test_every_kind_comes_back_as_its_kind(stylizer: Stylizer) -> None:
+    pixels = make_picture(21, 34)
+    out = stylizer(pixels)
+    assert out.shape == pixels.shape
+    assert out.dtype == np.uint8
+
+    image = stylizer(Image.fromarray(pixels))
+    assert isinstance(image, Image.Image)
+    assert np.array_equal(np.asarray(image), out)
+
+    for dtype in (np.float32, np.float64, np.float16):
+        floats = stylizer((pixels / 255).astype(dtype))
+        assert floats.shape == pixels.shape
+        assert floats.dtype == dtype
+        # The float result, rounded to levels, is the uint8 one; half precision moves the input by
+        # 2^-12, which the network may enlarge.
+        assert np.abs(floats * 255.0 - out).max() <= (8 if dtype == np.float16 else 0.51)
+
+    batch = torch.from_numpy(pixels).permute(2, 0, 1)[None].float().div(255).repeat(2, 1, 1, 1)
+    tensor = stylizer(batch)
+    assert (tensor.shape, tensor.dtype) == (batch.shape, torch.float32)
+    assert not tensor.is_inference()
+    assert 0 <= tensor.min() <= tensor.max() <= 1
+    torch.testing.assert_close(tensor[0], tensor[1])
+
+
+def test_transparency_is_kept(stylizer: Stylizer) -> None:
+    image = Image.fromarray(make_picture(16, 16)).convert("RGBA")
+    image.putalpha(77)
+    assert stylizer(image).getchannel("A").getextrema() == (77, 77)
+
+
+def test_one_stylizer_serves_several_threads(stylizer: Stylizer) -> None:
+    pictures = [make_picture(20 + n, 30, seed=n) for n in range(8)]
+    alone = [stylizer(picture) for picture in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(stylizer, picture) for picture in pictures * 3]
+        together = [future.result() for future in futures]
+    for number, picture in enumerate(together):
+        assert np.array_equal(picture, alone[number % 8])
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (np.zeros((4, 4), np.uint8), "must be"),
+        (np.zeros((4, 4, 4), np.uint8), "must be"),
+        (np.zeros((4, 4, 3), np.int64), "uint8 or float"),
+        (torch.zeros(3, 4, 4), "N, 3, H, W"),
+        (torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "must be float"),
+        (torch.zeros(1, 3, 0, 4), "at least one pixel"),
+        ("photo.jpg", "not str"),
+    ],
+)
+def test_other_kinds_are_refused(stylizer: Stylizer, picture: object, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        stylizer(picture)  # type: ignore[call-overload]
+
+
+def test_batch_norm_uses_its_running_statistics(trained: Trained) -> None:
+    stylizer = stylize.load(trained.batch, device="cpu")
+    picture = torch.rand(1, 3, 24, 24)
+    other = torch.rand(1, 3, 24, 24)
+    together = stylizer(torch.cat([picture, other]))
+    # The same numbers in another batch size may go through another convolution kernel.
+    torch.testing.assert_close(together[:1], stylizer(picture), atol=1e-5, rtol=1e-4)
+
+
+def test_unknown_devices_and_styles() -> None:
+    with pytest.raises(UsageError, match="no style 'stary_night'"):
+        stylize.load("stary_night")
+    for device in ("gpu", "cuda:99", "xpu"):
+        with pytest.raises(UsageError, match="device"):
+            stylize.load(device=device)

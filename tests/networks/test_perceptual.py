@@ -1,0 +1,111 @@
+"""VGG features by name, and what a file must hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from stylize.errors import StylizeError, UsageError
+from stylize.networks.perceptual import PerceptualNet, layer_names, load_perceptual
+
+
+def test_layers_have_their_usual_names() -> None:
+    assert layer_names("vgg16")[:5] == ("relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1")
+    assert len(layer_names("vgg16")) == 13
+    assert len(layer_names("vgg19")) == 16
+
+
+@pytest.mark.parametrize("padding", ["zeros", "reflect"])
+def test_features_are_those_of_a_plain_sequence(small_perceptual: Path, padding: str) -> None:
+    """The same weights in the nn.Sequential that torchvision builds."""
+    weights = load_file(small_perceptual)
+    layers: list[nn.Module] = []
+    wanted_at = {}
+    names = iter(layer_names("vgg19"))
+    index, channels = 0, 3
+    while f"features.{index}.weight" in weights:
+        weight = weights[f"features.{index}.weight"]
+        conv = nn.Conv2d(channels, weight.shape[0], 3, padding=1, padding_mode=padding)  # type: ignore[arg-type]
+        conv.weight.data, conv.bias.data = weight, weights[f"features.{index}.bias"]  # type: ignore[union-attr]
+        layers += [conv, nn.ReLU()]
+        wanted_at[next(names)] = len(layers)
+        channels, index = weight.shape[0], index + 2
+        if f"features.{index}.weight" not in weights:
+            layers.append(nn.MaxPool2d(2))
+            index += 1
+    picture = torch.rand(2, 3, 32, 48)
+    mean = torch.tensor([0.485, 0.456, 0.406]).reshape(1, 3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).reshape(1, 3, 1, 1)
+    network = PerceptualNet(weights, "vgg19", padding)  # type: ignore[arg-type]
+    features = network(picture, ["relu1_2", "relu3_1", "relu4_1"])
+    assert list(features) == ["relu1_2", "relu3_1", "relu4_1"]
+    for name, got in features.items():
+        expected = nn.Sequential(*layers[: wanted_at[name]])((picture - mean) / std)
+        torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (7, 1), (17, 33)])
+def test_any_size_has_features(small_perceptual: Path, size: tuple[int, int]) -> None:
+    network = load_perceptual(str(small_perceptual))
+    features = network(torch.rand(1, 3, *size), ["relu4_1"])["relu4_1"]
+    assert features.shape[1] == 64
+    assert features.numel()
+
+
+def test_an_unknown_layer_is_named(small_perceptual: Path) -> None:
+    network = load_perceptual(str(small_perceptual))
+    with pytest.raises(UsageError, match="no layer 'relu9_9'; it has relu1_1 to relu4_1"):
+        network(torch.rand(1, 3, 8, 8), ["relu9_9"])
+
+
+def test_missing_and_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file, and not one of vgg16, vgg19"):
+        load_perceptual("vgg17")
+    path = tmp_path / "text.safetensors"
+    path.write_text("not a model")
+    with pytest.raises(StylizeError, match="no readable safetensors"):
+        load_perceptual(str(path))
+    save_file(
+        {"features.0.weight": torch.zeros(4, 5, 3, 3), "features.0.bias": torch.zeros(4)}, path
+    )
+    with pytest.raises(StylizeError, match=r"wants \(C, 3, 3, 3\)"):
+        load_perceptual(str(path))
+    save_file({"other": torch.zeros(1)}, path)
+    with pytest.raises(StylizeError, match=r"holds no features\.0"):
+        load_perceptual(str(path))
+    save_file({"features.0.weight": torch.zeros(2000, 3, 3, 3)}, path)
+    with pytest.raises(StylizeError, match="wider than any VGG"):
+        load_perceptual(str(path))
+
+
+def test_a_failed_download_says_what_helps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    monkeypatch.setattr("torch.hub.urlopen", refuse)
+    with pytest.raises(StylizeError, match=r"no route to host.*--perceptual FILE"):
+        load_perceptual("vgg16")
+
+
+def test_torchvisions_weights_are_read_from_its_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small_perceptual: Path
+) -> None:
+    """A narrow VGG stands in for the 550 MB file; only the hash check is left out."""
+    from torchvision.models import VGG19_Weights
+
+    cache = tmp_path / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    weights = load_file(small_perceptual)
+    torch.save(weights, cache / VGG19_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[-1])
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    network = load_perceptual("vgg19")
+    assert network.name == "vgg19"
+    assert network.layers[-1] == "relu4_1"
+    assert torch.equal(network.get_buffer("relu1_1_weight"), weights["features.0.weight"])

@@ -1,0 +1,330 @@
+"""The command line as people use it, in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import stylize
+from stylize.model_file import file_sha256, read_card
+from tests.conftest import Run, Trained, make_picture, save_picture
+
+HEAVY = ("torch", "numpy", "PIL", "safetensors", "jinja2")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import stylize",
+        "import sys; sys.argv[1:] = ['--help']; from stylize.cli import main; main()",
+    ],
+)
+def test_nothing_heavy_is_imported_before_it_is_needed(code: str) -> None:
+    probe = f"import atexit, sys; atexit.register(lambda: print(sorted(sys.modules))); {code}"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    modules = done.stdout.splitlines()[-1]
+    assert "stylize" in modules
+    assert not [name for name in HEAVY if f"'{name}'" in modules]
+
+
+def test_help_and_version(run: Run) -> None:
+    assert run("--version").stdout == f"stylize {stylize.__version__}\n"
+    for command in ("apply", "styles", "train", "compare"):
+        assert command in run("--help").stdout
+        assert run(command, "--help").returncode == 0
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """One line on stderr that begins with the program's name; nothing on stdout."""
+    assert done.returncode == code, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("stylize: ")
+    for word in words:
+        assert word in lines[0]
+    assert done.stdout == ""
+
+
+class TestApply:
+    def test_beside_the_photo_upright_and_of_the_same_size(
+        self, run: Run, trained: Trained, tmp_path: Path
+    ) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6  # turned by a quarter
+        Image.fromarray(make_picture(30, 50)).save(tmp_path / "photo.jpg", exif=exif)
+        done = run("apply", tmp_path / "photo.jpg", "--style", trained.instance, "--device", "cpu")
+        result = tmp_path / "photo-instance.jpg"
+        assert done.stdout == f"{result}\n"
+        assert done.returncode == 0
+        with Image.open(result) as image:
+            assert image.size == (30, 50)
+            metadata = image.getexif()
+            assert 0x0112 not in metadata
+            assert metadata[0x0131] == f"stylize {stylize.__version__}"
+            sha256 = file_sha256(trained.instance)
+            assert metadata[0x010E] == f"style instance, model sha256 {sha256}"
+
+    def test_the_command_is_the_library(self, run: Run, trained: Trained, tmp_path: Path) -> None:
+        photo = save_picture(tmp_path / "photo.png")
+        done = run("apply", photo, "-s", trained.batch, "-o", tmp_path / "out.png")
+        assert done.returncode == 0
+        expected = stylize.load(trained.batch, device="cpu")(np.asarray(Image.open(photo)))
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "out.png")), expected)
+
+    def test_several_photos_one_of_them_bad(
+        self, run: Run, trained: Trained, tmp_path: Path
+    ) -> None:
+        photos = [save_picture(tmp_path / f"{n}.png", 20, 20, n) for n in range(2)]
+        bad = tmp_path / "bad.jpg"
+        bad.write_text("no picture")
+        done = run(
+            "apply", photos[0], bad, photos[1], "-s", trained.instance, "-o", tmp_path / "out"
+        )
+        assert done.returncode == 1
+        assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+            "0-instance.png",
+            "1-instance.png",
+        ]
+        assert f"{bad} is no readable picture" in done.stderr
+        assert "1 of 3 photos could not be restyled" in done.stderr
+        assert "Traceback" not in done.stderr
+
+    def test_results_are_never_overwritten_unasked(
+        self, run: Run, trained: Trained, tmp_path: Path
+    ) -> None:
+        photo = save_picture(tmp_path / "photo.png", 16, 16)
+        result = tmp_path / "photo-instance.png"
+        result.write_bytes(b"mine")
+        words = ("apply", photo, "--style", trained.instance)
+        assert_one_line(run(*words), 1, "exists; give --overwrite")
+        assert result.read_bytes() == b"mine"
+        assert run(*words, "--overwrite", "--quiet").stderr == ""
+        assert Image.open(result).size == (16, 16)
+
+    def test_bad_input_is_one_line(self, run: Run, trained: Trained, tmp_path: Path) -> None:
+        photo = save_picture(tmp_path / "photo.png", 16, 16)
+        for name, data in {"text.jpg": b"text", "empty.jpg": b""}.items():
+            (tmp_path / name).write_bytes(data)
+        whole = save_picture(tmp_path / "whole.jpg", 200, 200).read_bytes()
+        (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+        (tmp_path / "other.safetensors").write_bytes(b"\2\0\0\0\0\0\0\0{}")
+        before = sorted(tmp_path.iterdir())
+        model = trained.instance
+        cases: list[tuple[tuple[object, ...], int, str]] = [
+            ((tmp_path / "none.jpg", "-s", model), 2, "no such file"),
+            ((tmp_path, "-s", model), 2, "is a folder"),
+            ((tmp_path / "text.jpg", "-s", model), 1, "no readable picture"),
+            ((tmp_path / "empty.jpg", "-s", model), 1, "is empty"),
+            ((tmp_path / "cut.jpg", "-s", model), 1, "truncated"),
+            ((photo, "-s", "stary_night"), 2, "did you mean starry_night?"),
+            ((photo, "-s", tmp_path / "none.safetensors"), 2, "no such model file"),
+            ((photo, "-s", tmp_path / "other.safetensors"), 1, "no model that stylize wrote"),
+            ((photo, "-s", model, "-o", tmp_path / "out.xyz"), 2, ".xyz"),
+            ((photo, "-s", model, "-o", tmp_path / "no" / "out.png"), 2, "no such folder"),
+            ((photo, "-s", model, "-o", photo, "--overwrite"), 2, "is the photo itself"),
+            ((photo, photo, "-s", model), 2, "would both become"),
+            ((photo, "-s", model, "--device", "gpu"), 2, "give auto, cpu, cuda"),
+        ]
+        for words, code, message in cases:
+            assert_one_line(run("apply", *words), code, message)
+        assert sorted(tmp_path.iterdir()) == before
+
+
+class TestStyles:
+    def test_lists_what_ships_and_what_is_the_users(
+        self, run: Run, trained: Trained, tmp_path: Path
+    ) -> None:
+        (tmp_path / "mine.safetensors").write_bytes(trained.instance.read_bytes())
+        (tmp_path / "broken.safetensors").write_bytes(b"broken")
+        done = run("styles", "--json", STYLIZE_STYLES=str(tmp_path))
+        entries = {entry["name"]: entry for entry in json.loads(done.stdout)}
+        assert entries["starry_night"]["origin"] == "shipped"
+        assert entries["mine"]["origin"] == "yours"
+        assert entries["mine"]["norm"] == "instance"
+        assert "no model file" in entries["broken"]["error"]
+        table = run("styles", STYLIZE_STYLES=str(tmp_path)).stdout
+        assert {"starry_night", "mine", "broken"} <= set(table.split())
+
+    def test_the_users_styles_apply_by_name(
+        self, run: Run, trained: Trained, tmp_path: Path
+    ) -> None:
+        (tmp_path / "mine.safetensors").write_bytes(trained.instance.read_bytes())
+        photo = save_picture(tmp_path / "photo.png", 16, 16)
+        done = run("apply", photo, "--style", "mine", STYLIZE_STYLES=str(tmp_path))
+        assert done.stdout == f"{tmp_path / 'photo-mine.png'}\n"
+
+
+class TestTrain:
+    @pytest.mark.parametrize("norm", ["instance", "batch"])
+    def test_the_file_carries_everything(self, trained: Trained, norm: str) -> None:
+        done = trained.outputs[norm]
+        path = getattr(trained, norm)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == f"{path}\n"
+        assert f"stylize apply photo.jpg --style {path}" in done.stderr
+        card = read_card(path)
+        assert card.norm == norm
+        assert (card.steps, card.width, card.photos) == (3, 0.25, 10)
+        assert card.style_image == "painting.png"
+        assert card.style_sha256 == file_sha256(trained.folder / "painting.png")
+        assert card.perceptual["name"] == "tiny-vgg"
+        assert card.settings["size"] == 64
+        assert card.held_out_before is not None
+        assert card.held_out_after is not None
+        assert card.held_out_after["photos"] == 2
+        assert str(trained.folder) not in path.read_bytes().decode("latin-1")
+
+    def test_the_preview_shows_photos_over_results(self, trained: Trained) -> None:
+        with Image.open(trained.folder / "instance.preview.png") as strip:
+            assert strip.size[0] > 2 * 256
+            assert strip.size[1] > 2 * 256
+
+    def test_ctrl_c_ends_with_a_usable_model(
+        self, trained: Trained, photo_folder: Path, small_perceptual: Path, tmp_path: Path, run: Run
+    ) -> None:
+        path = tmp_path / "stopped.safetensors"
+        words = [
+            "train", "--style", trained.folder / "painting.png", "--content", photo_folder,
+            "--steps", 100000, "--size", 32, "--style-size", 32, "--set", "width=0.125",
+            "--perceptual", small_perceptual, "--output", path, "--preview-every", 1,
+        ]  # fmt: skip
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stylize", *map(str, words)],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "stopped.preview.png").exists():  # the first step is done
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert out == f"{path}\n"
+        assert "of 100000 steps; saved" in err
+        assert "Traceback" not in err
+        card = read_card(path)
+        assert 1 <= card.steps < 100000
+        assert card.held_out_after is None
+        photo = save_picture(tmp_path / "photo.png", 16, 16)
+        assert run("apply", photo, "--style", path).returncode == 0
+
+    def test_unreadable_photos_are_named_at_the_end(
+        self, trained: Trained, small_perceptual: Path, tmp_path: Path, run: Run
+    ) -> None:
+        for number in range(3):
+            save_picture(tmp_path / "photos" / f"{number}.png", 40, 40, number)
+        (tmp_path / "photos" / "bad.jpg").write_text("no picture")
+        done = run(
+            "train", "--style", trained.folder / "painting.png", "--content", tmp_path / "photos",
+            "--steps", 3, "--size", 32, "--style-size", 32, "--set", "width=0.125", "--quiet",
+            "--perceptual", small_perceptual, "--preview-every", 0, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "painting.safetensors\n"
+        # bad.jpg sorts after the digits' capital-less names but 0.png is the one held out.
+        assert done.stderr.startswith(f"skipped {tmp_path / 'photos' / 'bad.jpg'}")
+        assert len(done.stderr.splitlines()) == 1
+
+    def test_bad_input_is_one_line(
+        self, trained: Trained, photo_folder: Path, small_perceptual: Path, tmp_path: Path, run: Run
+    ) -> None:
+        painting = trained.folder / "painting.png"
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "text.jpg").write_text("text")
+        good = {"--style": painting, "--content": photo_folder, "--perceptual": small_perceptual}
+        cases: list[tuple[dict[str, object], int, str]] = [
+            ({"--style": tmp_path / "none.jpg"}, 2, "no such file"),
+            ({"--style": tmp_path / "empty"}, 2, "is a folder"),
+            ({"--style": tmp_path / "text.jpg"}, 1, "no readable picture"),
+            ({"--content": tmp_path / "empty"}, 2, "no pictures in"),
+            ({"--content": tmp_path / "none"}, 2, "no such folder"),
+            ({"--perceptual": "vgg17"}, 2, "vgg16, vgg19"),
+            ({"--perceptual": tmp_path / "text.jpg"}, 1, "no readable safetensors"),
+            ({"--config": "batchnorm"}, 2, "there are batch_norm"),
+            ({"--set": "norm=layer"}, 2, "one of instance, batch, none"),
+            ({"--set": "setps=3"}, 2, "did you mean steps?"),
+            ({"--set": "style_layers=relu9_1"}, 2, "no layer 'relu9_1'"),
+            ({"--steps": 0}, 2, "at least 1"),
+            ({"--device": "gpu"}, 2, "give auto, cpu"),
+            ({"--output": tmp_path / "model.pth"}, 2, "must end in .safetensors"),
+            ({"--output": trained.instance}, 1, "exists; give --overwrite"),
+        ]
+        for change, code, message in cases:
+            words = [word for pair in (good | change).items() for word in pair]
+            assert_one_line(run("train", *words, cwd=tmp_path), code, message)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "text.jpg"]
+
+    def test_two_paintings_are_refused(self, run: Run, photo_folder: Path) -> None:
+        done = run("train", "-s", "a.jpg", "-s", "b.jpg", "--content", photo_folder)
+        assert_one_line(done, 2, "one model learns one painting")
+
+
+class TestCompare:
+    def test_table_page_and_sheet(
+        self, run: Run, trained: Trained, small_perceptual: Path, tmp_path: Path
+    ) -> None:
+        photos = tmp_path / "photos"
+        save_picture(photos / "plain.png", 64, 80)
+        save_picture(photos / "<script>alert(1)<&>.png", 64, 80, 1)
+        (photos / "bad.png").write_bytes(b"bad")
+        done = run(
+            "compare", trained.instance, trained.batch, "--photos", photos,
+            "--perceptual", small_perceptual, "--output", tmp_path / "out",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        rows = [line.split() for line in done.stdout.splitlines()]
+        assert [row[:2] for row in rows[1:3]] == [["instance", "instance"], ["batch", "batch"]]
+        content, style, total = (float(cell) for cell in rows[1][2:5])
+        assert total == pytest.approx(content + style, abs=0.002)  # each rounded to 3 digits
+        page = (tmp_path / "out" / "report.html").read_text()
+        assert "&lt;script&gt;alert(1)&lt;&amp;&gt;.png" in page
+        assert "<script" not in page
+        assert "http" not in page  # self-contained
+        assert page.count("data:image/jpeg;base64,") == 6
+        assert "bad.png" in page
+        with Image.open(tmp_path / "out" / "sheet.png") as sheet:
+            assert sheet.size[0] > 3 * 80
+            assert sheet.size[1] > 2 * 64
+
+    def test_without_the_loss_network_it_says_what_is_missing(
+        self, run: Run, trained: Trained, tmp_path: Path
+    ) -> None:
+        save_picture(tmp_path / "photos" / "a.png", 32, 32)
+        words = ("compare", trained.instance, trained.batch, "--photos", tmp_path / "photos")
+        done = run(*words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "give it as --perceptual FILE" in done.stderr
+        assert (tmp_path / "comparison" / "sheet.png").exists()
+        assert_one_line(run(*words, cwd=tmp_path), 1, "exists; give --overwrite")
+
+    def test_another_loss_network_measures_nothing(
+        self, run: Run, trained: Trained, small_perceptual: Path, tmp_path: Path
+    ) -> None:
+        save_picture(tmp_path / "photos" / "a.png", 32, 32)
+        from safetensors.torch import load_file, save_file
+
+        other = tmp_path / "other.safetensors"
+        save_file(load_file(small_perceptual), other, {"architecture": "vgg19"})
+        done = run(
+            "compare", trained.instance, trained.batch, "--photos", tmp_path / "photos",
+            "--perceptual", other, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "trained with the loss network 'tiny-vgg', which 'other' is not" in done.stderr
+
+    def test_bad_input_is_one_line(self, run: Run, trained: Trained, tmp_path: Path) -> None:
+        a, b = trained.instance, trained.batch
+        assert_one_line(run("compare", a, b, "--photos", tmp_path), 2, "no pictures in")
+        assert_one_line(run("compare", a, "nope", "--photos", tmp_path), 2, "no style 'nope'")

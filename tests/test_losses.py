@@ -1,0 +1,91 @@
+"""The losses against their formulas written the long way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from stylize.losses import (
+    PerceptualLoss,
+    content_loss,
+    gram_matrix,
+    style_loss,
+    style_targets,
+    total_variation,
+)
+from stylize.networks.perceptual import load_perceptual
+
+
+def test_gram_matrix_is_the_mean_of_outer_products() -> None:
+    features = torch.randn(2, 3, 4, 5)
+    gram = gram_matrix(features)
+    expected = torch.zeros(2, 3, 3)
+    for y in range(4):
+        for x in range(5):
+            pixel = features[:, :, y, x]
+            expected += pixel[:, :, None] * pixel[:, None, :] / 20
+    torch.testing.assert_close(gram, expected)
+
+
+def test_gram_matrix_is_float32_under_autocast() -> None:
+    features = torch.full((1, 1, 300, 300), 1.0078125)  # exact in bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        gram = gram_matrix(features.bfloat16())
+    assert gram.dtype == torch.float32
+    assert gram.item() == pytest.approx(1.0078125**2, rel=1e-6)
+
+
+def test_normalised_units_do_not_depend_on_scale() -> None:
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(content_loss(a, b), content_loss(100 * a, 100 * b))
+    torch.testing.assert_close(content_loss(torch.zeros_like(b), b), torch.tensor(1.0))
+    gram, target = gram_matrix(a), gram_matrix(b)[0]
+    torch.testing.assert_close(style_loss(gram, target), style_loss(100 * gram, 100 * target))
+    torch.testing.assert_close(style_loss(torch.zeros_like(gram), target), torch.tensor(1.0))
+
+
+def test_paper_units_are_johnsons_formulas() -> None:
+    torch.manual_seed(0)
+    features, target = torch.randn(1, 3, 8, 8), torch.randn(1, 3, 8, 8)
+    expected = (features - target).pow(2).sum() / (3 * 8 * 8)
+    torch.testing.assert_close(content_loss(features, target, "paper"), expected)
+    # Johnson et al. divide their Gram matrices by C * H * W.
+    grams = [torch.einsum("chw,dhw->cd", f[0], f[0]) / (3 * 8 * 8) for f in (features, target)]
+    torch.testing.assert_close(
+        style_loss(gram_matrix(features), gram_matrix(target)[0], "paper"),
+        (grams[0] - grams[1]).pow(2).sum(),
+    )
+
+
+def test_total_variation() -> None:
+    picture = torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]])
+    assert total_variation(picture).item() == 1.0  # across 1, down 0
+    assert total_variation(torch.ones(1, 3, 1, 1)).item() == 0.0
+
+
+def test_the_painting_itself_has_no_style_loss(small_perceptual: Path) -> None:
+    network = load_perceptual(str(small_perceptual))
+    painting = torch.rand(1, 3, 40, 40)
+    targets = style_targets(network, painting, ["relu1_2", "relu2_2"])
+    loss = PerceptualLoss(network, targets, ["relu3_1"])
+    terms = loss(painting, painting)
+    assert terms.style.item() == 0.0
+    assert terms.content.item() == 0.0
+    assert terms.total.item() == 0.0
+
+
+def test_weights_and_gradients_reach_every_term(small_perceptual: Path) -> None:
+    torch.manual_seed(0)
+    network = load_perceptual(str(small_perceptual))
+    targets = style_targets(network, torch.rand(1, 3, 40, 40), ["relu1_2"])
+    photo = torch.rand(1, 3, 16, 16)
+    restyled = torch.rand(1, 3, 16, 16, requires_grad=True)
+    plain = PerceptualLoss(network, targets, ["relu2_2"], tv_weight=1.0)(restyled, photo)
+    double = PerceptualLoss(network, targets, ["relu2_2"], 2.0, 2.0, 2.0)(restyled, photo)
+    torch.testing.assert_close(double.total, 2 * plain.total)
+    plain.total.backward()
+    assert restyled.grad is not None
+    assert restyled.grad.abs().max() > 0

@@ -1,0 +1,74 @@
+"""Samples: the same for the same seed, every photo once an epoch, bad files left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stylize.errors import StylizeError
+from stylize.imaging.files import find_pictures
+from stylize.training.data import PhotoSampler, load_style
+from tests.conftest import save_picture
+
+
+def test_samples_depend_on_seed_step_and_position_alone(photo_folder: Path) -> None:
+    paths = find_pictures(photo_folder)
+    one, two = (PhotoSampler(paths, 32, 4, seed=7) for _ in range(2))
+    later = [one.sample(step, position) for step in range(5) for position in range(4)]
+    for number in reversed(range(20)):  # in another order, from another sampler
+        assert np.array_equal(two.sample(*divmod(number, 4)), later[number])
+    other = PhotoSampler(paths, 32, 4, seed=8)
+    assert not np.array_equal(other.sample(0, 0), later[0])
+
+
+def test_batches_decoded_ahead_are_the_batches(photo_folder: Path) -> None:
+    sampler = PhotoSampler(find_pictures(photo_folder), 32, 2, seed=0)
+    batches = list(sampler.batches(3, 9))
+    assert len(batches) == 6
+    for step, batch in enumerate(batches, start=3):
+        assert torch.equal(batch, sampler.batch(step))
+    assert batches[0].shape == (2, 3, 32, 32)
+    assert batches[0].is_contiguous(memory_format=torch.channels_last)
+    assert 0 <= batches[0].min() <= batches[0].max() <= 1
+
+
+def test_an_epoch_shows_every_photo_once(tmp_path: Path) -> None:
+    paths = []
+    for number in range(6):  # each a colour of its own, so that a crop tells whose it is
+        path = tmp_path / f"{number}.png"
+        Image.new("RGB", (40, 30), (number * 40, 0, 0)).save(path)
+        paths.append(path)
+    sampler = PhotoSampler(paths, 32, 2, seed=1)
+    reds = [
+        int(sampler.sample(step, position)[0, 0, 0]) for step in range(6) for position in (0, 1)
+    ]
+    assert Counter(reds[:6]) == Counter(reds[6:]) == {number * 40: 1 for number in range(6)}
+    assert reds[:6] != reds[6:]  # shuffled anew
+
+
+def test_unreadable_photos_are_replaced_and_named(tmp_path: Path) -> None:
+    good = save_picture(tmp_path / "good.png")
+    bad = tmp_path / "bad.jpg"
+    bad.write_text("not a picture")
+    sampler = PhotoSampler([bad, good], 32, 2, seed=0)
+    assert sampler.batch(0).shape == (2, 3, 32, 32)
+    assert list(sampler.unreadable) == [bad]
+    assert "no readable picture" in sampler.unreadable[bad]
+    with pytest.raises(StylizeError, match="none of the 1 photos"):
+        PhotoSampler([bad], 32, 2, seed=0).batch(0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 200), (300, 7)])
+def test_photos_of_any_size_give_crops(tmp_path: Path, size: tuple[int, int]) -> None:
+    sampler = PhotoSampler([save_picture(tmp_path / "odd.png", *size)], 48, 2, seed=0)
+    assert sampler.batch(0).shape == (2, 3, 48, 48)
+
+
+def test_the_painting_keeps_its_proportions(tmp_path: Path) -> None:
+    painting = load_style(save_picture(tmp_path / "painting.png", 100, 150), 64)
+    assert painting.shape == (1, 3, 64, 96)
