@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import stylize
+from stylize.imaging.files import read_rgb
 from stylize.model_file import file_sha256, read_card
 from tests.conftest import Run, Trained, make_picture, save_picture
 
@@ -77,8 +78,8 @@ class TestApply:
         photo = save_picture(tmp_path / "photo.png")
         done = run("apply", photo, "-s", trained.batch, "-o", tmp_path / "out.png")
         assert done.returncode == 0
-        expected = stylize.load(trained.batch, device="cpu")(np.asarray(Image.open(photo)))
-        assert np.array_equal(np.asarray(Image.open(tmp_path / "out.png")), expected)
+        expected = stylize.load(trained.batch, device="cpu")(read_rgb(photo))
+        assert np.array_equal(read_rgb(tmp_path / "out.png"), expected)
 
     def test_several_photos_one_of_them_bad(
         self, run: Run, trained: Trained, tmp_path: Path
@@ -108,7 +109,8 @@ class TestApply:
         assert_one_line(run(*words), 1, "exists; give --overwrite")
         assert result.read_bytes() == b"mine"
         assert run(*words, "--overwrite", "--quiet").stderr == ""
-        assert Image.open(result).size == (16, 16)
+        with Image.open(result) as image:
+            assert image.size == (16, 16)
 
     def test_bad_input_is_one_line(self, run: Run, trained: Trained, tmp_path: Path) -> None:
         photo = save_picture(tmp_path / "photo.png", 16, 16)
