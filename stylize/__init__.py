@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from stylize.config import TrainConfig
     from stylize.inference.stylizer import Stylizer
+    from stylize.networks.convert import convert_instance_norm
     from stylize.networks.layers import InstanceNorm2d
     from stylize.networks.transformer import TransformerNet
     from stylize.ops.instance_norm import instance_norm
@@ -31,6 +32,7 @@ __all__ = [
     "Trainer",
     "TransformerNet",
     "UsageError",
+    "convert_instance_norm",
     "instance_norm",
     "load",
 ]
@@ -41,6 +43,7 @@ _HOMES = {
     "TrainConfig": "stylize.config",
     "Trainer": "stylize.training.trainer",
     "TransformerNet": "stylize.networks.transformer",
+    "convert_instance_norm": "stylize.networks.convert",
     "instance_norm": "stylize.ops.instance_norm",
 }
 

@@ -71,8 +71,11 @@ def run_training(
         after = None if stopped else _evaluate(trainer, "held-out after", quiet)
         trainer.save(path, before, after)
 
-    for photo, reason in sorted(trainer.sampler.unreadable.items()):
-        typer.echo(f"skipped {photo}: {reason}", err=True)
+    unreadable = trainer.sampler.unreadable
+    if unreadable:
+        typer.echo(f"{len(unreadable)} of {len(trainer.photos)} photos were left out:", err=True)
+    for reason in sorted(unreadable.values()):
+        typer.echo(f"  {reason}", err=True)
     _say(quiet, f"held-out loss before: {_describe(before)}")
     if after:
         _say(quiet, f"held-out loss after:  {_describe(after)}")

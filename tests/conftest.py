@@ -17,6 +17,9 @@ from safetensors.torch import save_file
 from stylize.imaging.files import Pixels
 from stylize.networks.perceptual import CONVOLUTIONS
 
+if not torch.cuda.is_available():
+    # Before anything imports Triton: kernels then run on the CPU, statement by statement.
+    os.environ["TRITON_INTERPRET"] = "1"
 torch.set_num_threads(1)  # tests run in two processes on two cores
 
 

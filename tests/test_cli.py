@@ -235,9 +235,10 @@ class TestTrain:
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert done.stdout == "painting.safetensors\n"
-        # bad.jpg sorts after the digits' capital-less names but 0.png is the one held out.
-        assert done.stderr.startswith(f"skipped {tmp_path / 'photos' / 'bad.jpg'}")
-        assert len(done.stderr.splitlines()) == 1
+        lines = done.stderr.splitlines()  # 0.png, the first by name, is the one held out
+        assert lines[0] == "1 of 3 photos were left out:"
+        assert lines[1].startswith(f"  {tmp_path / 'photos' / 'bad.jpg'} is no readable picture")
+        assert len(lines) == 2
 
     def test_bad_input_is_one_line(
         self, trained: Trained, photo_folder: Path, small_perceptual: Path, tmp_path: Path, run: Run

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ class InstanceNorm2d(nn.InstanceNorm2d):
     """torch's InstanceNorm2d on this project's operator, with a fused ReLU and residual.
 
     The same result in training and evaluation, as there are no running statistics. Checkpoints of
-    torch's layer load, and the other way round.
+    torch's layer load, and the other way round; running statistics in old ones are ignored.
 
     Args:
         num_features: C of the (N, C, H, W) input.
@@ -25,18 +27,25 @@ class InstanceNorm2d(nn.InstanceNorm2d):
     """
 
     def __init__(
-        self, num_features: int, eps: float = 1e-5, affine: bool = True, relu: bool = False
+        self, num_features: int, eps: float = 1e-5, affine: bool = False, relu: bool = False
     ) -> None:
-        super().__init__(num_features, eps=eps, affine=affine, track_running_stats=False)
+        super().__init__(num_features, eps=eps, affine=affine)
         self.relu = relu
 
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W); `residual`, of the same shape, is added last."""
+        """(N, C, H, W) -> (N, C, H, W), or the same without N; `residual` is added last."""
+        if input.dim() == 3:  # as torch's layer takes it
+            return self.forward(input[None], None if residual is None else residual[None])[0]
         return instance_norm(input, self.weight, self.bias, self.eps, self.relu, residual)
 
     def extra_repr(self) -> str:
         """For print(network)."""
         return f"{self.num_features}, eps={self.eps}, affine={self.affine}, relu={self.relu}"
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            state_dict.pop(prefix + name, None)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -82,7 +91,7 @@ class ConvStage(nn.Module):
         )
         self.norm: nn.Module
         if stage.norm == "instance":
-            self.norm = InstanceNorm2d(stage.out_channels, relu=stage.relu)
+            self.norm = InstanceNorm2d(stage.out_channels, affine=True, relu=stage.relu)
         elif stage.norm == "batch":
             self.norm = BatchNorm2d(stage.out_channels, relu=stage.relu)
         else:

@@ -1,7 +1,10 @@
-"""Instance normalisation as a function: the readable reference and the one way in.
+"""Instance normalisation as a function: the readable reference, the dispatch, the registration.
 
     mu[n,c] = mean(x[n,c])            var[n,c] = mean((x[n,c] - mu[n,c])^2)
     y = relu?((x - mu) / sqrt(var + eps) * gamma + beta) + residual
+
+Two routes give the same result: CUDA kernels (`cuda_instance_norm`), and torch's own operations,
+which every device has. Both are behind one pair of operators, so that torch.compile sees one node.
 
 Source: Ulyanov, Vedaldi and Lempitsky, "Instance Normalization: The Missing Ingredient for Fast
 Stylization", 2016; gamma and beta an instance: Dumoulin, Shlens and Kudlur, "A Learned
@@ -10,11 +13,17 @@ Representation for Artistic Style", 2017.
 
 from __future__ import annotations
 
+import os
+import warnings
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+ROUTE_VARIABLE = "STYLIZE_INSTANCE_NORM"
+"""Environment variable: "triton" or "reference" forces that route; it is read once."""
 
 
 def instance_norm_reference(
@@ -54,7 +63,7 @@ def instance_norm(
     """Normalise each plane of each picture to zero mean and unit variance, then scale and shift.
 
     Statistics are float32 for float32, bfloat16 and float16 input, float64 for float64. A constant
-    plane, and so any plane of a single pixel, gives exactly beta.
+    plane, and so any plane of a single pixel, gives exactly beta. Differentiable once.
 
     Args:
         x: (N, C, H, W), float; H * W >= 1.
@@ -71,58 +80,93 @@ def instance_norm(
         ValueError: where the shapes do not fit together.
     """
     _check(x, weight, bias, residual)
-    y: Tensor = _InstanceNorm.apply(x, weight, bias, eps, relu)
-    return y if residual is None else y + residual
+    if torch.compiler.is_exporting():
+        return _as_aten(x, weight, bias, eps, relu, residual)
+    # A registered operator costs some 40 us a call on the host, a Function 10; only a compiler
+    # needs the operator.
+    call = torch.ops.stylize.instance_norm if torch.compiler.is_compiling() else _InstanceNorm.apply
+    y: Tensor = call(x, weight, bias, eps, relu, residual)[0]
+    return y
 
 
-class _InstanceNorm(torch.autograd.Function):
-    """The reference with its derivative written out.
+def _forward(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    relu: bool,
+    residual: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """y; the mean of x minus each plane's first element, and 1 / sqrt(var + eps), both (N, C)."""
+    if _route(x.device.type) == "triton":
+        from stylize.ops import cuda_instance_norm
 
-    On a CPU autograd through the reference, and torch's own layers, take half of a training step
-    of the transformer network; this takes a tenth, and keeps only x and two numbers a plane.
+        return cuda_instance_norm.forward(x, weight, bias, eps, relu, residual)
+    shifted = _shifted(x)
+    mean = shifted.mean(dim=(-2, -1), keepdim=True)
+    centred = shifted.sub_(mean)
+    rstd = torch.rsqrt(centred.square().mean(dim=(-2, -1), keepdim=True) + eps)
+    y = _affine(centred, rstd, weight, bias)
+    if relu:
+        y = y.relu_()
+    if residual is not None:
+        y = y.add_(residual)
+    return y.to(x.dtype), mean[..., 0, 0], rstd[..., 0, 0]
+
+
+def _backward(
+    grad: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    relu: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """dx; dgamma and dbeta an instance, (N, C).
+
+    Written out: on a CPU autograd through the reference, or torch's own layers, take half of a
+    training step of the transformer network, and this a seventh.
     """
+    if _route(x.device.type) == "triton":
+        from stylize.ops import cuda_instance_norm
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        eps: float,
-        relu: bool,
-    ) -> Tensor:
-        shifted = _shifted(x)
-        mean = shifted.mean(dim=(-2, -1), keepdim=True)  # of x minus its first element
-        centred = shifted.sub_(mean)
-        rstd = torch.rsqrt(centred.square().mean(dim=(-2, -1), keepdim=True) + eps)
-        ctx.relu = relu
-        ctx.save_for_backward(x, mean, rstd, weight, bias)
-        y = _affine(centred, rstd, weight, bias)
-        return (y.relu_() if relu else y).to(x.dtype)
+        return cuda_instance_norm.backward(grad, x, mean, rstd, weight, bias, relu)
+    rstd = rstd[..., None, None]
+    centred = _shifted(x).sub_(mean[..., None, None])
+    grad = grad.to(centred.dtype)
+    if relu:
+        grad = grad * (_affine(centred, rstd, weight, bias) > 0)
+    normalised = centred.mul_(rstd)
+    # Sums over each plane; all three gradients are made of these two.
+    total = grad.sum(dim=(-2, -1), keepdim=True)
+    dot = (grad * normalised).sum(dim=(-2, -1), keepdim=True)
+    scale = rstd if weight is None else rstd * _per_channel(weight, x).to(rstd.dtype)
+    pixels = x.shape[-2] * x.shape[-1]
+    dx = (grad - total / pixels).addcmul_(normalised, dot / -pixels).mul_(scale)
+    return dx.to(x.dtype), dot[..., 0, 0], total[..., 0, 0]
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, mean, rstd, weight, bias = ctx.saved_tensors
-        centred = _shifted(x).sub_(mean)
-        grad = grad.to(centred.dtype)
-        if ctx.relu:
-            grad = grad * (_affine(centred, rstd, weight, bias) > 0)
-        normalised = centred.mul_(rstd)
-        # Sums over each plane; all three gradients are made of these two.
-        sum_grad = grad.sum(dim=(-2, -1), keepdim=True)
-        sum_grad_normalised = (grad * normalised).sum(dim=(-2, -1), keepdim=True)
-        scale = rstd if weight is None else rstd * _per_channel(weight, x).to(rstd.dtype)
-        pixels = x.shape[-2] * x.shape[-1]
-        grad_x = grad - sum_grad / pixels
-        grad_x = grad_x.addcmul_(normalised, sum_grad_normalised / -pixels).mul_(scale)
-        return (
-            grad_x.to(x.dtype),
-            None if weight is None else _reduce_to(sum_grad_normalised, weight),
-            None if bias is None else _reduce_to(sum_grad, bias),
-            None,
-            None,
+
+@cache
+def _route(device: str) -> str:
+    """Which route a kind of device takes: "triton" or "reference"."""
+    forced = os.environ.get(ROUTE_VARIABLE)
+    if forced:
+        if forced not in ("triton", "reference"):
+            raise ValueError(f"{ROUTE_VARIABLE} is {forced!r}; it must be triton or reference")
+        return forced
+    if device != "cuda":
+        return "reference"
+    try:
+        import triton  # noqa: F401
+    except ImportError as error:
+        warnings.warn(
+            f"instance norm runs without its CUDA kernels, several times slower: {error}",
+            RuntimeWarning,
+            stacklevel=2,
         )
+        return "reference"
+    return "triton"
 
 
 def _shifted(x: Tensor) -> Tensor:
@@ -137,12 +181,6 @@ def _affine(centred: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor |
     if bias is None:
         return centred * scale
     return torch.addcmul(_per_channel(bias, centred).to(scale.dtype), centred, scale)
-
-
-def _reduce_to(sums: Tensor, parameter: Tensor) -> Tensor:
-    """(N, C, 1, 1) sums -> the parameter's shape, (C,) or (N, C)."""
-    flat = sums.flatten(1)
-    return (flat.sum(0) if parameter.dim() == 1 else flat).to(parameter.dtype)
 
 
 def _accumulator(dtype: torch.dtype) -> torch.dtype:
@@ -168,3 +206,113 @@ def _check(x: Tensor, weight: Tensor | None, bias: Tensor | None, residual: Tens
             )
     if residual is not None and residual.shape != x.shape:
         raise ValueError(f"residual is {tuple(residual.shape)}; x is {tuple(x.shape)}")
+
+
+def _as_aten(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    relu: bool,
+    residual: Tensor | None,
+) -> Tensor:
+    """The same in operators that every exporter knows: one aten.instance_norm."""
+    shared = [value is None or value.dim() == 1 for value in (weight, bias)]
+    if all(shared):
+        y = torch.instance_norm(x, weight, bias, None, None, True, 0.0, eps, False)
+    else:
+        y = torch.instance_norm(x, None, None, None, None, True, 0.0, eps, False)
+        if weight is not None:
+            y = y * _per_channel(weight, x).to(y.dtype)
+        if bias is not None:
+            y = y + _per_channel(bias, x).to(y.dtype)
+    if relu:
+        y = y.relu()
+    return y if residual is None else y + residual
+
+
+def _register() -> None:
+    """Make `stylize::instance_norm` and its derivative known to torch."""
+    library: Any = torch.library.Library("stylize", "DEF")  # type: ignore[no-untyped-call]
+    _LIBRARIES.append(library)  # an operator lives as long as its library object
+    library.define(
+        "instance_norm(Tensor x, Tensor? weight, Tensor? bias, float eps, bool relu, "
+        "Tensor? residual) -> (Tensor, Tensor, Tensor)"
+    )
+    library.define(
+        "instance_norm_backward(Tensor grad, Tensor x, Tensor mean, Tensor rstd, Tensor? weight, "
+        "Tensor? bias, bool relu) -> (Tensor, Tensor, Tensor)"
+    )
+    library.impl("instance_norm", _forward, "CompositeExplicitAutograd")
+    library.impl("instance_norm_backward", _backward, "CompositeExplicitAutograd")
+    torch.library.register_fake("stylize::instance_norm", _fake_forward, lib=library)
+    torch.library.register_fake("stylize::instance_norm_backward", _fake_backward, lib=library)
+    torch.library.register_autograd(
+        "stylize::instance_norm", _differentiate, setup_context=_save, lib=library
+    )
+
+
+_LIBRARIES: list[torch.library.Library] = []
+
+
+def _fake_forward(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    relu: bool,
+    residual: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    statistics = x.new_empty(x.shape[:2], dtype=_accumulator(x.dtype))
+    return torch.empty_like(x), statistics, torch.empty_like(statistics)
+
+
+def _fake_backward(
+    grad: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    relu: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(mean), torch.empty_like(mean)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    x, weight, bias, _, ctx.relu, residual = inputs
+    _, mean, rstd = output
+    ctx.mark_non_differentiable(mean, rstd)
+    ctx.has_residual = residual is not None
+    ctx.save_for_backward(x, mean, rstd, weight, bias)
+
+
+def _differentiate(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    x, mean, rstd, weight, bias = ctx.saved_tensors
+    compiling = torch.compiler.is_compiling()
+    call = torch.ops.stylize.instance_norm_backward if compiling else _backward
+    dx, dweight, dbias = call(grad, x, mean, rstd, weight, bias, ctx.relu)
+    return (
+        dx,
+        None if weight is None else _reduce_to(dweight, weight),
+        None if bias is None else _reduce_to(dbias, bias),
+        None,
+        None,
+        grad if ctx.has_residual else None,
+    )
+
+
+def _reduce_to(sums: Tensor, parameter: Tensor) -> Tensor:
+    """(N, C) sums -> the parameter's shape, (C,) or (N, C), and type."""
+    return (sums.sum(0) if parameter.dim() == 1 else sums).to(parameter.dtype)
+
+
+class _InstanceNorm(torch.autograd.Function):
+    """The operator as eager mode calls it."""
+
+    forward = staticmethod(_forward)
+    setup_context = staticmethod(_save)
+    backward = staticmethod(once_differentiable(_differentiate))  # type: ignore[assignment]
+
+
+_register()

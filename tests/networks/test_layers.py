@@ -31,7 +31,7 @@ def test_relu_and_residual_follow_in_that_order() -> None:
     torch.manual_seed(0)
     x, residual = torch.randn(1, 4, 6, 6), torch.randn(1, 4, 6, 6)
     for layer, plain in (
-        (InstanceNorm2d(4, relu=True), nn.InstanceNorm2d(4, affine=True)),
+        (InstanceNorm2d(4, affine=True, relu=True), nn.InstanceNorm2d(4, affine=True)),
         (BatchNorm2d(4, relu=True), nn.BatchNorm2d(4)),
     ):
         torch.testing.assert_close(layer(x, residual), torch.relu(plain(x)) + residual)
@@ -42,3 +42,17 @@ def test_extend_edges_repeats_the_last_row_and_column() -> None:
     extended = extend_edges(picture, 4)
     assert extended[0, 0].tolist() == [[0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5], [3, 4, 5, 5]]
     assert extend_edges(extended, 4) is extended
+
+
+def test_old_checkpoints_with_running_statistics_load() -> None:
+    old = nn.InstanceNorm2d(4, affine=True, track_running_stats=True)
+    nn.init.normal_(old.weight)
+    ours = InstanceNorm2d(4, affine=True)
+    ours.load_state_dict(old.state_dict())
+    assert torch.equal(ours.weight, old.weight)
+
+
+def test_a_picture_without_a_batch_is_taken_as_torch_takes_it() -> None:
+    x, residual = torch.randn(4, 6, 6), torch.randn(4, 6, 6)
+    expected = nn.InstanceNorm2d(4)(x) + residual
+    torch.testing.assert_close(InstanceNorm2d(4)(x, residual), expected)

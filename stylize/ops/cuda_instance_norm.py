@@ -1,0 +1,220 @@
+"""Instance norm on CUDA: how planes are cut into tiles and chunks, and the kernels' launches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from stylize.ops.triton_instance_norm import (
+    gradient_kernel,
+    gradient_sums_kernel,
+    normalise_kernel,
+    statistics_kernel,
+)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How the planes are cut into tiles and chunks."""
+
+    block_p: int
+    """Pixels of a tile."""
+    block_c: int
+    """Channels of a tile."""
+    chunks: int
+    """Blocks that share a plane; 1 where the plane stays on chip."""
+    chunk_pixels: int
+    on_chip: bool
+    warps: int
+
+    def blocks(self, instances: int, channels: int) -> int:
+        """Blocks that one kernel takes."""
+        return self.chunks * instances * math.ceil(channels / self.block_c)
+
+    def constants(self, accumulator: torch.dtype) -> dict[str, Any]:
+        """The compile-time arguments that all kernels share.
+
+        Contraction is off: what is fused is written as fma, alike in forward and backward.
+        """
+        return {
+            "ACC": tl.float64 if accumulator == torch.float64 else tl.float32,
+            "BLOCK_P": self.block_p,
+            "BLOCK_C": self.block_c,
+            "num_warps": self.warps,
+            "enable_fp_fusion": False,
+        }
+
+
+TILE = 4096
+"""Elements of a streamed tile: 16 a thread at 8 warps, two 128-bit loads of bfloat16; more live
+values (x, gradient, normalised, result) would spill."""
+
+ON_CHIP_TILE = 16384
+"""Largest plane, or group of planes, that one block keeps: 32 float32 registers a thread at 16
+warps for x, as many again for the gradient."""
+
+MAX_CHUNKS = 256
+"""Blocks that share a plane at the most: each reads the partial results of all the others."""
+
+BLOCKS_A_PROCESSOR = 8
+"""Blocks wanted for each multiprocessor, so that the last wave is a small part of all."""
+
+
+def plan_launch(shape: torch.Size, strides: tuple[int, int, int], processors: int) -> Launch:
+    """Choose tiles and chunks.
+
+    Args:
+        shape: (N, C, H, W) of x.
+        strides: of x in elements: instance, channel, pixel.
+        processors: multiprocessors of the device.
+    """
+    n, channels, pixels = shape[0], shape[1], shape[2] * shape[3]
+    interleaved = strides[1] == 1 and strides[2] > 1
+    rounded = triton.next_power_of_2(pixels)
+    # 16 channels of bfloat16 are one 32-byte sector, 64 a 128-byte line.
+    narrow = min(16, triton.next_power_of_2(channels)) if interleaved else 1
+    if rounded * narrow <= ON_CHIP_TILE:
+        warps = min(16, max(1, rounded * narrow // 512))
+        return Launch(rounded, narrow, 1, pixels, on_chip=True, warps=warps)
+    block_c = min(64, triton.next_power_of_2(channels)) if interleaved else 1
+    block_p = TILE // block_c
+    groups = n * math.ceil(channels / block_c)
+    wanted = math.ceil(processors * BLOCKS_A_PROCESSOR / groups)
+    tiles = math.ceil(pixels / block_p)
+    tiles_a_chunk = math.ceil(tiles / min(wanted, tiles, MAX_CHUNKS))
+    chunk_pixels = tiles_a_chunk * block_p
+    chunks = math.ceil(pixels / chunk_pixels)
+    return Launch(block_p, block_c, chunks, chunk_pixels, on_chip=False, warps=8)
+
+
+def forward(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    relu: bool,
+    residual: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalise.
+
+    Args:
+        x: (N, C, H, W), any float type; strides are kept where they are dense.
+        weight, bias: (C,), (N, C) or None.
+        eps, relu, residual: as in `stylize.ops.instance_norm`.
+
+    Returns:
+        y like x; mean of x minus each plane's first element, and 1 / sqrt(var + eps), (N, C).
+    """
+    x = _evenly_strided(x)
+    n, channels = x.shape[:2]
+    accumulator = torch.float64 if x.dtype == torch.float64 else torch.float32
+    y = torch.empty_like(x)
+    if residual is not None:
+        residual = _evenly_strided(residual)
+    mean, rstd = torch.empty((2, n, channels), dtype=accumulator, device=x.device)
+    if not x.numel():
+        return y, mean, rstd
+    launch = plan_launch(x.shape, _strides(x), _processors(x.device))
+    mean_parts, m2_parts = torch.empty(
+        (2, n, launch.chunks, channels), dtype=accumulator, device=x.device
+    )
+    grid = (launch.blocks(n, channels),)
+    size = (channels, x.shape[2] * x.shape[3], *_strides(x))
+    cut = (launch.chunks, launch.chunk_pixels)
+    with _on(x.device):
+        if not launch.on_chip:
+            statistics_kernel[grid](
+                x, mean_parts, m2_parts, *size, *cut, **launch.constants(accumulator)
+            )
+        normalise_kernel[grid](
+            x, y, residual, weight, bias, mean_parts, m2_parts, mean, rstd,
+            *size, *_strides(y), *_strides(y if residual is None else residual),
+            _instance_stride(weight), _instance_stride(bias), *cut,
+            EPS=eps, RELU=relu, ON_CHIP=launch.on_chip,
+            CHUNKS=triton.next_power_of_2(launch.chunks), **launch.constants(accumulator),
+        )  # fmt: skip
+    return y, mean, rstd
+
+
+def backward(
+    grad: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    relu: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Differentiate; the arguments are `forward`'s and its results.
+
+    Args:
+        grad: (N, C, H, W), of y, in any layout.
+
+    Returns:
+        dx like x; the sums over each plane of the gradient times the normalised value, and of the
+        gradient, (N, C): dgamma and dbeta, an instance.
+    """
+    x, grad = _evenly_strided(x), _evenly_strided(grad)
+    n, channels = x.shape[:2]
+    dx = torch.empty_like(x)
+    total, dot = torch.empty((2, n, channels), dtype=mean.dtype, device=x.device)
+    if not x.numel():
+        return dx, dot, total
+    launch = plan_launch(x.shape, _strides(x), _processors(x.device))
+    sum_parts, dot_parts = torch.empty(
+        (2, n, launch.chunks, channels), dtype=mean.dtype, device=x.device
+    )
+    grid = (launch.blocks(n, channels),)
+    size = (channels, x.shape[2] * x.shape[3], *_strides(x), *_strides(grad))
+    cut = (_instance_stride(weight), _instance_stride(bias), launch.chunks, launch.chunk_pixels)
+    with _on(x.device):
+        if not launch.on_chip:
+            gradient_sums_kernel[grid](
+                x, grad, weight, bias, mean, rstd, sum_parts, dot_parts, *size, *cut,
+                RELU=relu, **launch.constants(mean.dtype),
+            )  # fmt: skip
+        gradient_kernel[grid](
+            x, grad, dx, weight, bias, mean, rstd, sum_parts, dot_parts, total, dot,
+            *size, *_strides(dx), *cut,
+            RELU=relu, ON_CHIP=launch.on_chip,
+            CHUNKS=triton.next_power_of_2(launch.chunks), **launch.constants(mean.dtype),
+        )  # fmt: skip
+    return dx, dot, total
+
+
+def _strides(x: Tensor) -> tuple[int, int, int]:
+    """Elements from one instance, channel and pixel to the next."""
+    height, width = x.shape[2:]
+    # A side of 1 has a stride that says nothing.
+    pixel = x.stride(3) if width > 1 else x.stride(2) if height > 1 else 1
+    return x.stride(0), x.stride(1), pixel
+
+
+def _evenly_strided(x: Tensor) -> Tensor:
+    """x, or a copy where its pixels do not follow each other at one distance that fits a tile."""
+    height, width = x.shape[2:]
+    even = height == 1 or width == 1 or x.stride(2) == width * x.stride(3)
+    if even and abs(_strides(x)[2]) * ON_CHIP_TILE < 2**31:
+        return x
+    return x.contiguous()
+
+
+def _instance_stride(parameter: Tensor | None) -> int:
+    """Elements from one instance's row of gamma or beta to the next; 0 where all share one."""
+    return 0 if parameter is None or parameter.dim() == 1 else parameter.shape[1]
+
+
+def _processors(device: torch.device) -> int:
+    if device.type != "cuda":
+        return 4  # the interpreter's: few, so that tests meet planes of several chunks
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def _on(device: torch.device) -> Any:
+    return torch.cuda.device(device if device.type == "cuda" else -1)

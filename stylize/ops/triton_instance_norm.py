@@ -1,0 +1,277 @@
+"""Instance norm's CUDA kernels, in Triton: forward and backward, NCHW and channels_last, no copies.
+
+A plane is read as pixels with one stride, so that both layouts, and any view whose rows follow each
+other evenly, are addressed where they lie. A tile is (BLOCK_P pixels, BLOCK_C channels): in NCHW
+one channel and a run of pixels, in channels_last a run of channels.
+
+Small planes stay on chip: one kernel, one read, one write. Large ones are split into chunks over
+many blocks: a first kernel leaves mean and M2 of each chunk, a second merges them, every block in
+the same order, and normalises; no atomics, so every run gives the same bits. Traffic in planes:
+forward 3 (x twice, y), backward 5 (x and the gradient twice, dx).
+
+Means are of x minus the plane's first element. A constant plane is then exactly zero, and a plane
+whose mean is large against its deviation keeps its digits.
+
+Source: Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample
+Variances", 1979, for the merging.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _locate(chunks, channels, BLOCK_C: tl.constexpr):
+    """Program number -> (chunk, instance, channels of the tile). Chunks of a plane lie together."""
+    program = tl.program_id(0)
+    groups = tl.cdiv(channels, BLOCK_C)
+    chunk = program % chunks
+    group = (program // chunks) % groups
+    n = program // (chunks * groups)
+    c = group * BLOCK_C + tl.arange(0, BLOCK_C)[None, :]
+    return chunk, n.to(tl.int64), c
+
+
+@triton.jit
+def _planes(pointer, n, c, stride_n, stride_c):
+    """Addresses of the first elements of the tile's planes, (1, BLOCK_C); 64-bit offsets."""
+    return pointer + n * stride_n + c.to(tl.int64) * stride_c
+
+
+@triton.jit
+def _tile(planes, first, stride_p, BLOCK_P: tl.constexpr):
+    """Addresses of BLOCK_P pixels from `first` on, (BLOCK_P, BLOCK_C).
+
+    The tile's start takes 64 bits, its inside 32: launches keep BLOCK_P * stride_p below 2^31.
+    """
+    p = tl.arange(0, BLOCK_P)[:, None]
+    return (planes + tl.cast(first, tl.int64) * stride_p) + p * stride_p
+
+
+@triton.jit
+def _valid(first, end, c, channels, BLOCK_P: tl.constexpr):
+    return (first + tl.arange(0, BLOCK_P)[:, None] < end) & (c < channels)
+
+
+@triton.jit
+def _parameter(pointer, n, stride_n, c, channels, default, ACC: tl.constexpr):
+    """Gamma or beta of the tile's channels, (1, BLOCK_C); `default` where there is none."""
+    if pointer is None:
+        return tl.full(c.shape, default, ACC)
+    return tl.load(pointer + n * stride_n + c, mask=c < channels, other=0.0).to(ACC)
+
+
+@triton.jit
+def _moments(d, valid, count):
+    """Mean and M2 of a tile's columns by two passes over registers, (1, BLOCK_C) each."""
+    mean = tl.sum(d, 0)[None, :] / count
+    e = tl.where(valid, d - mean, 0.0)
+    return mean, tl.sum(e * e, 0)[None, :]
+
+
+@triton.jit
+def _affine(d, mean, rstd, gamma, beta):
+    """The one expression of the affine part: backward's ReLU mask is forward's to the last bit.
+
+    The fused multiply-add is written out, and the compiler is told to fuse nothing itself.
+    """
+    return tl.fma(d - mean, rstd * gamma, beta)
+
+
+@triton.jit
+def _relu(y):
+    return tl.where(y < 0.0, 0.0, y)  # keeps NaN, as torch does
+
+
+@triton.jit
+def _merge(
+    mean_parts, m2_parts, n, c, channels, pixels, chunks, chunk_pixels, CHUNKS: tl.constexpr
+):
+    """Chan's formula over all chunks of the tile's planes: mean and M2, (1, BLOCK_C)."""
+    k = tl.arange(0, CHUNKS)[:, None]
+    valid = (k < chunks) & (c < channels)
+    offsets = (n * chunks + k) * channels + c
+    means = tl.load(mean_parts + offsets, mask=valid, other=0.0)
+    m2s = tl.load(m2_parts + offsets, mask=valid, other=0.0)
+    counts = tl.minimum(chunk_pixels, pixels - k * chunk_pixels).to(means.dtype)
+    counts = tl.where(valid, counts, 0.0)
+    mean = tl.sum(means * counts, 0)[None, :] / pixels
+    e = means - mean
+    return mean, tl.sum(m2s + counts * e * e, 0)[None, :]
+
+
+@triton.jit
+def statistics_kernel(
+    x, mean_parts, m2_parts,
+    channels, pixels, x_n, x_c, x_p, chunks, chunk_pixels,
+    ACC: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """Mean and M2 of one chunk; tiles merge into them by Chan's formula."""
+    chunk, n, c = _locate(chunks, channels, BLOCK_C)
+    planes = _planes(x, n, c, x_n, x_c)
+    shift = tl.load(planes, mask=c < channels, other=0.0).to(ACC)
+    begin = chunk * chunk_pixels
+    end = tl.minimum(begin + chunk_pixels, pixels)
+    mean = tl.zeros([1, BLOCK_C], ACC)
+    m2 = tl.zeros([1, BLOCK_C], ACC)
+    for first in range(begin, end, BLOCK_P):
+        valid = _valid(first, end, c, channels, BLOCK_P)
+        value = tl.load(_tile(planes, first, x_p, BLOCK_P), mask=valid, other=0.0).to(ACC)
+        d = tl.where(valid, value - shift, 0.0)
+        count = tl.minimum(BLOCK_P, end - first).to(ACC)
+        before = tl.cast(first - begin, ACC)
+        tile_mean, tile_m2 = _moments(d, valid, count)
+        delta = tile_mean - mean
+        part = count / (before + count)
+        mean += delta * part
+        m2 += tile_m2 + delta * delta * (before * part)
+    offsets = (n * chunks + chunk) * channels + c
+    tl.store(mean_parts + offsets, mean, mask=c < channels)
+    tl.store(m2_parts + offsets, m2, mask=c < channels)
+
+
+@triton.jit
+def normalise_kernel(
+    x, y, residual, gamma, beta, mean_parts, m2_parts, mean_out, rstd_out,
+    channels, pixels, x_n, x_c, x_p, y_n, y_c, y_p, r_n, r_c, r_p, gamma_n, beta_n,
+    chunks, chunk_pixels,
+    EPS: tl.constexpr, RELU: tl.constexpr, ON_CHIP: tl.constexpr,
+    ACC: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, CHUNKS: tl.constexpr,
+):  # fmt: skip
+    """Normalise one chunk. ON_CHIP: the chunk is the plane and the tile, its statistics made here.
+
+    Chunks are taken from the last to the first: what the statistics kernel read last is what the
+    cache still holds. EPS is compiled in: as an argument it would be rounded to float32.
+    """
+    chunk, n, c = _locate(chunks, channels, BLOCK_C)
+    chunk = chunks - 1 - chunk
+    planes = _planes(x, n, c, x_n, x_c)
+    shift = tl.load(planes, mask=c < channels, other=0.0).to(ACC)
+    begin = chunk * chunk_pixels
+    end = tl.minimum(begin + chunk_pixels, pixels)
+    if ON_CHIP:
+        valid = _valid(begin, end, c, channels, BLOCK_P)
+        value = tl.load(_tile(planes, begin, x_p, BLOCK_P), mask=valid, other=0.0).to(ACC)
+        d = tl.where(valid, value - shift, 0.0)
+        mean, m2 = _moments(d, valid, pixels)
+    else:
+        mean, m2 = _merge(
+            mean_parts, m2_parts, n, c, channels, pixels, chunks, chunk_pixels, CHUNKS
+        )
+    rstd = 1.0 / tl.sqrt(m2 / pixels + EPS)
+    if chunk == 0:
+        tl.store(mean_out + n * channels + c, mean, mask=c < channels)
+        tl.store(rstd_out + n * channels + c, rstd, mask=c < channels)
+    g = _parameter(gamma, n, gamma_n, c, channels, 1.0, ACC)
+    b = _parameter(beta, n, beta_n, c, channels, 0.0, ACC)
+    out = _planes(y, n, c, y_n, y_c)
+    for first in range(begin, end, BLOCK_P):
+        if not ON_CHIP:
+            valid = _valid(first, end, c, channels, BLOCK_P)
+            value = tl.load(_tile(planes, first, x_p, BLOCK_P), mask=valid, other=0.0).to(ACC)
+            d = value - shift
+        result = _affine(d, mean, rstd, g, b)
+        if RELU:
+            result = _relu(result)
+        if residual is not None:
+            extra = _tile(_planes(residual, n, c, r_n, r_c), first, r_p, BLOCK_P)
+            result += tl.load(extra, mask=valid, other=0.0).to(ACC)
+        tl.store(_tile(out, first, y_p, BLOCK_P), result, mask=valid)
+
+
+@triton.jit
+def _gradient_tile(
+    planes, grads, first, end, c, channels, x_p, g_p, shift, mean, rstd, g, b,
+    RELU: tl.constexpr, ACC: tl.constexpr, BLOCK_P: tl.constexpr,
+):  # fmt: skip
+    """The gradient behind the ReLU and the normalised values of one tile, 0 where not valid."""
+    valid = _valid(first, end, c, channels, BLOCK_P)
+    d = tl.load(_tile(planes, first, x_p, BLOCK_P), mask=valid, other=0.0).to(ACC) - shift
+    grad = tl.load(_tile(grads, first, g_p, BLOCK_P), mask=valid, other=0.0).to(ACC)
+    if RELU:
+        grad = tl.where(_affine(d, mean, rstd, g, b) > 0.0, grad, 0.0)
+    normalised = tl.where(valid, (d - mean) * rstd, 0.0)
+    return valid, grad, normalised
+
+
+@triton.jit
+def gradient_sums_kernel(
+    x, grad, gamma, beta, mean_in, rstd_in, sum_parts, dot_parts,
+    channels, pixels, x_n, x_c, x_p, g_n, g_c, g_p, gamma_n, beta_n, chunks, chunk_pixels,
+    RELU: tl.constexpr, ACC: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """Sums of the gradient, and of the gradient times the normalised value, over one chunk."""
+    chunk, n, c = _locate(chunks, channels, BLOCK_C)
+    planes, grads = _planes(x, n, c, x_n, x_c), _planes(grad, n, c, g_n, g_c)
+    shift = tl.load(planes, mask=c < channels, other=0.0).to(ACC)
+    mean = tl.load(mean_in + n * channels + c, mask=c < channels, other=0.0)
+    rstd = tl.load(rstd_in + n * channels + c, mask=c < channels, other=0.0)
+    g = _parameter(gamma, n, gamma_n, c, channels, 1.0, ACC)
+    b = _parameter(beta, n, beta_n, c, channels, 0.0, ACC)
+    begin = chunk * chunk_pixels
+    end = tl.minimum(begin + chunk_pixels, pixels)
+    total = tl.zeros([1, BLOCK_C], ACC)
+    dot = tl.zeros([1, BLOCK_C], ACC)
+    for first in range(begin, end, BLOCK_P):
+        _, dy, normalised = _gradient_tile(
+            planes, grads, first, end, c, channels, x_p, g_p, shift, mean, rstd, g, b,
+            RELU, ACC, BLOCK_P,
+        )  # fmt: skip
+        total += tl.sum(dy, 0)[None, :]
+        dot += tl.sum(dy * normalised, 0)[None, :]
+    offsets = (n * chunks + chunk) * channels + c
+    tl.store(sum_parts + offsets, total, mask=c < channels)
+    tl.store(dot_parts + offsets, dot, mask=c < channels)
+
+
+@triton.jit
+def _sum_parts(parts, n, c, channels, chunks, CHUNKS: tl.constexpr):
+    k = tl.arange(0, CHUNKS)[:, None]
+    offsets = (n * chunks + k) * channels + c
+    valid = (k < chunks) & (c < channels)
+    return tl.sum(tl.load(parts + offsets, mask=valid, other=0.0), 0)[None, :]
+
+
+@triton.jit
+def gradient_kernel(
+    x, grad, dx, gamma, beta, mean_in, rstd_in, sum_parts, dot_parts, sum_out, dot_out,
+    channels, pixels, x_n, x_c, x_p, g_n, g_c, g_p, dx_n, dx_c, dx_p, gamma_n, beta_n,
+    chunks, chunk_pixels,
+    RELU: tl.constexpr, ON_CHIP: tl.constexpr,
+    ACC: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, CHUNKS: tl.constexpr,
+):  # fmt: skip
+    """Make dx of one chunk, and the two sums of its planes; ON_CHIP as in `normalise_kernel`."""
+    chunk, n, c = _locate(chunks, channels, BLOCK_C)
+    chunk = chunks - 1 - chunk
+    planes, grads = _planes(x, n, c, x_n, x_c), _planes(grad, n, c, g_n, g_c)
+    shift = tl.load(planes, mask=c < channels, other=0.0).to(ACC)
+    mean = tl.load(mean_in + n * channels + c, mask=c < channels, other=0.0)
+    rstd = tl.load(rstd_in + n * channels + c, mask=c < channels, other=0.0)
+    g = _parameter(gamma, n, gamma_n, c, channels, 1.0, ACC)
+    b = _parameter(beta, n, beta_n, c, channels, 0.0, ACC)
+    begin = chunk * chunk_pixels
+    end = tl.minimum(begin + chunk_pixels, pixels)
+    if ON_CHIP:
+        valid, dy, normalised = _gradient_tile(
+            planes, grads, begin, end, c, channels, x_p, g_p, shift, mean, rstd, g, b,
+            RELU, ACC, BLOCK_P,
+        )  # fmt: skip
+        total = tl.sum(dy, 0)[None, :]
+        dot = tl.sum(dy * normalised, 0)[None, :]
+    else:
+        total = _sum_parts(sum_parts, n, c, channels, chunks, CHUNKS)
+        dot = _sum_parts(dot_parts, n, c, channels, chunks, CHUNKS)
+    if chunk == 0:
+        tl.store(sum_out + n * channels + c, total, mask=c < channels)
+        tl.store(dot_out + n * channels + c, dot, mask=c < channels)
+    out = _planes(dx, n, c, dx_n, dx_c)
+    for first in range(begin, end, BLOCK_P):
+        if not ON_CHIP:
+            valid, dy, normalised = _gradient_tile(
+                planes, grads, first, end, c, channels, x_p, g_p, shift, mean, rstd, g, b,
+                RELU, ACC, BLOCK_P,
+            )  # fmt: skip
+        result = rstd * g * (dy - total / pixels - normalised * (dot / pixels))
+        tl.store(_tile(out, first, dx_p, BLOCK_P), result, mask=valid)
