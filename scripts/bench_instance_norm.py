@@ -1,67 +1,224 @@
-"""Time instance norm + ReLU, forward and backward, against torch's own layers: `make bench`.
+"""Time instance norm + ReLU + residual against torch, and print a Markdown table: `make bench`.
 
-The routes take turns within one process, and ratios are of medians, so that a machine whose speed
-drifts still gives the same ratios. Shapes are those of the transformer network at 256 px, batch 2.
+    python scripts/bench_instance_norm.py                  # on CUDA where there is a GPU, else CPU
+    python scripts/bench_instance_norm.py --compile        # torch.compile beside it (CUDA; slow)
+
+All routes take turns within one process, and what counts are ratios of medians, so that a machine
+whose speed drifts still gives the same ones. On CUDA the time is the GPU's, of a captured graph,
+and the host's microseconds a call stand in a column of their own; the traffic is in parts of the
+bandwidth of a plain copy, measured in the same run.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stylize.ops.instance_norm import instance_norm, instance_norm_reference
+from stylize.ops.instance_norm import instance_norm
 
-SHAPES = ((2, 32, 256, 256), (2, 64, 128, 128), (2, 128, 64, 64))
-
-Route = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-ROUTES: dict[str, Route] = {
-    "stylize": lambda x, w, b: instance_norm(x, w, b, relu=True),
-    "autograd of the formula": lambda x, w, b: instance_norm_reference(x, w, b, relu=True),
-    "F.instance_norm + relu": lambda x, w, b: F.relu(F.instance_norm(x, weight=w, bias=b)),
-    "F.group_norm + relu": lambda x, w, b: F.relu(F.group_norm(x, x.shape[1], w, b)),
-}
+Route = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
-def measure(shape: tuple[int, ...], dtype: torch.dtype, runs: int) -> dict[str, float]:
-    """Median seconds of forward and backward, by route."""
-    x = torch.randn(shape).to(dtype).to(memory_format=torch.channels_last).requires_grad_()
-    weight = torch.ones(shape[1], requires_grad=True)
-    bias = torch.zeros(shape[1], requires_grad=True)
-    grad = torch.randn_like(x)
-    times: dict[str, list[float]] = {name: [] for name in ROUTES}
-    for number in range(runs + 2):
-        for name, route in ROUTES.items():
+def ours(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
+    """This project's operator."""
+    return instance_norm(x, weight, bias, relu=True, residual=residual)
+
+
+def eager(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
+    """Call torch's layers one after the other, as most networks have them."""
+    return F.relu(F.instance_norm(x, weight=weight, bias=bias)) + residual
+
+
+def group_norm(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
+    """The same through torch's group norm with one channel a group."""
+    return F.relu(F.group_norm(x, x.shape[1], weight, bias)) + residual
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table."""
+
+    shape: tuple[int, int, int, int]
+    dtype: torch.dtype
+    channels_last: bool
+    backward: bool
+
+    @property
+    def traffic(self) -> int:
+        """Bytes that a two-pass operator must move: forward x twice, residual and y; backward x and
+        the gradient twice, dx.
+        """
+        planes = 4 + (5 if self.backward else 0)
+        size = torch.empty((), dtype=self.dtype).element_size()
+        n, c, h, w = self.shape
+        return planes * n * c * h * w * size
+
+    def call(self, route: Route, device: torch.device) -> Callable[[], object]:
+        """The work to be timed, on inputs of its own."""
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        x, residual, grad = (
+            torch.randn(self.shape, device=device, dtype=self.dtype).to(memory_format=layout)
+            for _ in range(3)
+        )
+        weight = torch.ones(self.shape[1], device=device)
+        bias = torch.zeros(self.shape[1], device=device)
+        if route is not ours:  # torch's own wants the parameters in the input's type
+            weight, bias = weight.to(self.dtype), bias.to(self.dtype)
+        if not self.backward:
+            return lambda: route(x, weight, bias, residual)
+        inputs = [tensor.requires_grad_() for tensor in (x, weight, bias, residual)]
+        return lambda: torch.autograd.grad(route(x, weight, bias, residual), inputs, grad)
+
+    def cells(self) -> list[str]:
+        """What names the row."""
+        n, c, h, w = self.shape
+        return [
+            f"{n} x {c} x {h} x {w}",
+            str(self.dtype).removeprefix("torch."),
+            "channels_last" if self.channels_last else "NCHW",
+            "forward + backward" if self.backward else "forward",
+        ]
+
+
+def cuda_seconds(call: Callable[[], object], runs: int) -> float:
+    """GPU seconds a call: the median over replays of a captured graph."""
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    graph.replay()
+    make: Any = torch.cuda.Event
+    events = [(make(enable_timing=True), make(enable_timing=True)) for _ in range(runs)]
+    for start, end in events:
+        start.record()
+        graph.replay()
+        end.record()
+    torch.cuda.synchronize()
+    return statistics.median(float(start.elapsed_time(end)) for start, end in events) / 1e3
+
+
+def host_seconds(call: Callable[[], object], runs: int) -> float:
+    """Seconds that the host needs to enqueue a call."""
+    times = []
+    for _ in range(runs):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def cpu_seconds(calls: list[Callable[[], object]], runs: int) -> list[float]:
+    """Seconds of each call, the calls taking turns; the first two rounds allocate."""
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in range(runs + 2):
+        for call, found in zip(calls, times, strict=True):
             start = time.perf_counter()
-            torch.autograd.grad(route(x, weight, bias), (x, weight, bias), grad)
-            if number >= 2:  # the first rounds allocate
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+            call()
+            found.append(time.perf_counter() - start)
+    return [statistics.median(found[2:]) for found in times]
+
+
+def copy_bandwidth() -> float:
+    """Bytes a second, read and written, of a copy of 1 GiB."""
+    source = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    return 2 * source.numel() / cuda_seconds(lambda: target.copy_(source), 20)
+
+
+def cpu_cases() -> Iterator[Case]:
+    """The transformer network's planes at 256 px, batch 2."""
+    shapes = ((2, 32, 256, 256), (2, 64, 128, 128), (2, 128, 64, 64))
+    for dtype, shape, backward in itertools.product(
+        (torch.float32, torch.bfloat16), shapes, (False, True)
+    ):
+        yield Case(shape, dtype, channels_last=True, backward=backward)
+
+
+def cuda_cases() -> Iterator[Case]:
+    """Three widths, four sizes, three batches, two types, two layouts, two directions."""
+    sizes = ((256, 256), (512, 512), (1080, 1920), (2160, 3840))
+    free = torch.cuda.mem_get_info()[0]
+    for c, (h, w), n, dtype, last, backward in itertools.product(
+        (32, 64, 128),
+        sizes,
+        (1, 4, 16),
+        (torch.float32, torch.bfloat16),
+        (False, True),
+        (False, True),
+    ):
+        case = Case((n, c, h, w), dtype, last, backward)
+        if 4 * case.traffic < free:  # copies of layouts and saved tensors included
+            yield case
+
+
+def cpu_table(runs: int) -> None:
+    """ours, torch's two routes, and the ratio of the better one to ours."""
+    routes = {"stylize": ours, "F.instance_norm": eager, "F.group_norm": group_norm}
+    print(f"torch {torch.__version__}, CPU, {torch.get_num_threads()} threads\n")
+    names = " | ".join(f"{name}, ms" for name in routes)
+    print(f"| shape | type | layout | | {names} | best of torch / stylize |")
+    print(f"|---|---|---|---|{'---:|' * (len(routes) + 1)}")
+    for case in cpu_cases():
+        calls = [case.call(route, torch.device("cpu")) for route in routes.values()]
+        seconds = cpu_seconds(calls, runs)
+        cells = [*case.cells(), *(f"{1e3 * value:.1f}" for value in seconds)]
+        print(f"| {' | '.join(cells)} | {min(seconds[1:]) / seconds[0]:.1f} |", flush=True)
+
+
+def cuda_table(runs: int, with_compile: bool) -> None:
+    """GPU and host microseconds, bandwidth, and ratios to ours."""
+    bandwidth = copy_bandwidth()
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, CUDA {torch.version.cuda}; ")
+    print(f"a copy moves {bandwidth / 1e9:.0f} GB/s\n")
+    print("| shape | type | layout | | us | host us | GB/s | % of copy | eager / ours |", end="")
+    print(" compile / ours |\n|---|---|---|---|---:|---:|---:|---:|---:|---:|")
+    compiled = torch.compile(eager, dynamic=False) if with_compile else None
+    for case in cuda_cases():
+        seconds = cuda_seconds(case.call(ours, torch.device("cuda")), runs)
+        host = host_seconds(case.call(ours, torch.device("cuda")), runs)
+        plain = cuda_seconds(case.call(eager, torch.device("cuda")), runs)
+        rate = case.traffic / seconds
+        cells = [
+            *case.cells(),
+            f"{1e6 * seconds:.1f}",
+            f"{1e6 * host:.0f}",
+            f"{rate / 1e9:.0f}",
+            f"{100 * rate / bandwidth:.0f}",
+            f"{plain / seconds:.2f}",
+        ]
+        if compiled is not None and case.shape[0] == 1:
+            torch._dynamo.reset()
+            found = cuda_seconds(case.call(compiled, torch.device("cuda")), runs)
+            cells.append(f"{found / seconds:.2f}")
+        print(f"| {' | '.join(cells)} |", flush=True)
+        torch.cuda.empty_cache()
 
 
 def main() -> None:
-    """Print a Markdown table."""
+    """Print the table of the device there is."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=15)
-    runs = parser.parse_args().runs
-    print(f"torch {torch.__version__}, CPU, {torch.get_num_threads()} threads, channels_last\n")
-    print(
-        f"| shape | type | {' | '.join(f'{name}, ms' for name in ROUTES)} | best of torch / ours |"
-    )
-    print(f"|---|---|{'---:|' * (len(ROUTES) + 1)}")
-    for dtype in (torch.float32, torch.bfloat16):
-        for shape in SHAPES:
-            times = measure(shape, dtype, runs)
-            ours, *others = times.values()
-            cells = " | ".join(f"{1e3 * value:.1f}" for value in times.values())
-            kind = str(dtype).removeprefix("torch.")
-            print(f"| {shape} | {kind} | {cells} | {min(others[1:]) / ours:.1f} |")
+    parser.add_argument("--compile", action="store_true")
+    arguments = parser.parse_args()
+    if torch.cuda.is_available():
+        cuda_table(arguments.runs, arguments.compile)
+    else:
+        cpu_table(arguments.runs)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ class TrainConfig:
     """Side of the square training crops in pixels, 32 to 2048."""
     seed: int = 0
     """Of the initial weights and of every sample, 0 and up."""
+    start: str = ""
+    """A style or model file of the same norm and width to begin from; empty: random weights."""
 
     style_size: int = 512
     """Shorter side of the painting in pixels, 32 to 4096; larger means larger strokes."""
@@ -48,6 +50,9 @@ class TrainConfig:
     """Factor of the content loss, 0 and up."""
     tv_weight: float = 0.0
     """Factor of the total variation, 0 and up; a little removes high-frequency noise."""
+    lattice_weight: float = 50.0
+    """Factor of the energy of patterns locked to the network's 4 px lattice, 0 and up; 0 lets the
+    network fake fine texture with a grid."""
     loss_units: Literal["normalised", "paper"] = "normalised"
     """normalised: losses in parts of their target. paper: the raw sums of Johnson et al. 2016."""
     content_layers: tuple[str, ...] = ()
@@ -113,6 +118,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("style_strength", 0, 1e12),
     ("content_weight", 0, 1e12),
     ("tv_weight", 0, 1e12),
+    ("lattice_weight", 0, 1e12),
     ("warmup_steps", 0, _INFINITY),
     ("preview_every", 0, _INFINITY),
 )

@@ -11,6 +11,7 @@ from stylize.losses import (
     PerceptualLoss,
     content_loss,
     gram_matrix,
+    lattice_energy,
     style_loss,
     style_targets,
     total_variation,
@@ -66,6 +67,22 @@ def test_total_variation() -> None:
     picture = torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]])
     assert total_variation(picture).item() == 1.0  # across 1, down 0
     assert total_variation(torch.ones(1, 3, 1, 1)).item() == 0.0
+
+
+def test_lattice_energy_tells_a_grid_from_texture() -> None:
+    torch.manual_seed(0)
+    texture = torch.randn(1, 3, 128, 128)
+    # White noise of variance 1, averaged over 8 x 8 cells: a variance of 1/64, less its mean over
+    # 16 places (15/16 of it is left); over 16 blocks x 3 channels x 16 places within some 6 %.
+    assert lattice_energy(texture).item() == pytest.approx(15 / 16 / 64, rel=0.2)
+    grid = torch.zeros(1, 3, 130, 131)
+    grid[..., ::4, ::4] = 1.0  # one place of 16: variance 1/16 - 1/256
+    assert lattice_energy(grid).item() == pytest.approx(15 / 256)
+    assert lattice_energy(grid[..., :9, :17]).item() == pytest.approx(15 / 256)
+    stripes = torch.ones(1, 3, 128, 128)
+    stripes[..., ::5] = 0.0  # a period that shares nothing with the lattice
+    assert lattice_energy(stripes).item() < 0.01
+    assert lattice_energy(torch.rand(1, 3, 3, 50)).item() == 0.0
 
 
 def test_the_painting_itself_has_no_style_loss(small_perceptual: Path) -> None:

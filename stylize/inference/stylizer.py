@@ -45,13 +45,7 @@ class Stylizer:
         self.card, tensors, self.targets = read_model(path)
         self.sha256 = file_sha256(path)
         network = TransformerNet(self.card.norm, self.card.width)
-        if self.card.norm == "batch":  # torch counts batches; a model file doesn't
-            tensors |= {
-                name: tensor
-                for name, tensor in network.state_dict().items()
-                if name.endswith("num_batches_tracked")
-            }
-        network.load_state_dict(tensors)
+        network.load_tensors(tensors)
         network.requires_grad_(False)
         self.network = place(network.eval(), self.device)
 

@@ -50,6 +50,17 @@ class TransformerNet(nn.Module):
         # The decoder's sides are multiples of 4; cropping earlier would change the statistics.
         return x[..., :height, :width]
 
+    def tensors(self) -> dict[str, Tensor]:
+        """The state as a model file holds it: by the plan's names, without torch's counters."""
+        return {name: t for name, t in self.state_dict().items() if not name.endswith(_COUNTER)}
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Take over the state of a model file."""
+        counters = {name: t for name, t in self.state_dict().items() if name.endswith(_COUNTER)}
+        self.load_state_dict(tensors | counters)
+
+
+_COUNTER = "num_batches_tracked"  # batch norm's, which only matters without a momentum
 
 SKETCH = 0.1
 """Scale of the last layer's first weights: a faint sketch on mid-grey. At full He scale the first

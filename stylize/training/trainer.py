@@ -18,7 +18,7 @@ from torch import nn
 import stylize
 from stylize.config import TrainConfig
 from stylize.devices import place, resolve_device, resolve_precision
-from stylize.errors import StylizeError
+from stylize.errors import StylizeError, UsageError
 from stylize.held_out import (
     CROP,
     MAX_PHOTOS,
@@ -33,7 +33,13 @@ from stylize.imaging.files import Pixels, find_pictures, read_rgb
 from stylize.imaging.geometry import crop_centre, resize_shorter_side
 from stylize.imaging.tensors import to_pixels, to_tensor
 from stylize.losses import PerceptualLoss, style_targets
-from stylize.model_file import TARGET_PREFIX, ModelCard, file_sha256, write_model
+from stylize.model_file import (
+    TARGET_PREFIX,
+    ModelCard,
+    file_sha256,
+    read_model,
+    write_model,
+)
 from stylize.networks.perceptual import (
     DEFAULT_CONTENT_LAYERS,
     DEFAULT_STYLE_LAYERS,
@@ -41,6 +47,7 @@ from stylize.networks.perceptual import (
 )
 from stylize.networks.transformer import TransformerNet
 from stylize.training.data import PhotoSampler, load_style
+from stylize.zoo import find_style
 
 PREVIEW_PHOTOS = 4
 """Photos on the preview strip, the first held-out ones."""
@@ -95,6 +102,7 @@ class Trainer:
             config.content_weight,
             config.style_strength,
             config.tv_weight,
+            config.lattice_weight,
             config.loss_units,
         )
         self.held_out_targets = style_targets(
@@ -107,6 +115,8 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             network = TransformerNet(config.norm, config.width)
+        if config.start:
+            _load_start(network, config.start)
         self.network = place(network, self.device)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
         self.step = 0
@@ -182,6 +192,7 @@ class Trainer:
             settings=config.as_dict()
             | {
                 "perceptual": self.perceptual.name,  # a path would say whose machine it was
+                "start": Path(config.start).stem,
                 "device": self.device.type,
                 "precision": self.precision,
             },
@@ -192,13 +203,10 @@ class Trainer:
             licence=config.licence,
             version=stylize.__version__,
         )
-        network = {
-            name: tensor
-            for name, tensor in self.network.state_dict().items()
-            if not name.endswith("num_batches_tracked")
-        }
         targets = {TARGET_PREFIX + layer: gram for layer, gram in self.held_out_targets.items()}
-        tensors = {name: tensor.cpu() for name, tensor in (network | targets).items()}
+        tensors = {
+            name: tensor.cpu() for name, tensor in (self.network.tensors() | targets).items()
+        }
         write_model(path, card, tensors)
         return card
 
@@ -213,6 +221,18 @@ class Trainer:
             with suppress(StylizeError):  # unreadable ones are counted where they are measured
                 pictures.append(read_rgb(path, enough=SHORTER_SIDE))
         return pictures
+
+
+def _load_start(network: TransformerNet, start: str) -> None:
+    """Take over the weights of a trained style."""
+    card, tensors, _ = read_model(find_style(start))
+    plan = network.plan
+    if card.plan != plan:
+        raise UsageError(
+            f"start {start!r} has {card.norm} norm and width {card.width:g}; "
+            f"this run has {plan.norm} norm and width {plan.width:g}"
+        )
+    network.load_tensors(tensors)
 
 
 def learning_rate_factor(config: TrainConfig, step: int) -> float:
