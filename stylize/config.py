@@ -53,6 +53,9 @@ class TrainConfig:
     lattice_weight: float = 50.0
     """Factor of the energy of patterns locked to the network's 4 px lattice, 0 and up; 0 lets the
     network fake fine texture with a grid."""
+    gamut_weight: float = 10.0
+    """Factor of the mean square by which pictures leave 0..1, 0 and up; the other losses see them
+    clamped, so with 0 nothing calls a pixel back."""
     loss_units: Literal["normalised", "paper"] = "normalised"
     """normalised: losses in parts of their target. paper: the raw sums of Johnson et al. 2016."""
     content_layers: tuple[str, ...] = ()
@@ -119,6 +122,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("content_weight", 0, 1e12),
     ("tv_weight", 0, 1e12),
     ("lattice_weight", 0, 1e12),
+    ("gamut_weight", 0, 1e12),
     ("warmup_steps", 0, _INFINITY),
     ("preview_every", 0, _INFINITY),
 )

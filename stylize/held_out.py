@@ -105,7 +105,7 @@ def measure(
             on_photo()
         photo = to_tensor([crop_centre(picture, CROP)]).to(device)
         with torch.inference_mode():
-            terms = loss(restyle(photo).clamp(0, 1), photo)
+            terms = loss(restyle(photo), photo)  # which clamps, as a file does
         content += float(terms.content)
         style += float(terms.style)
         count += 1

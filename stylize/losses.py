@@ -140,7 +140,7 @@ class LossTerms:
     content: Tensor
     style: Tensor
     regularisation: Tensor
-    """Total variation and lattice energy."""
+    """Total variation, lattice energy, and what leaves 0..1."""
 
     @property
     def total(self) -> Tensor:
@@ -172,7 +172,7 @@ class PerceptualLoss(nn.Module):
         network: the loss network.
         targets: {layer: (C, C)}, the painting's Gram matrices from `style_targets`.
         content_layers: where the photo's features are to be kept.
-        content_weight, style_weight, tv_weight, lattice_weight: factors of the terms.
+        content_weight, style_weight, tv_weight, lattice_weight, gamut_weight: factors of the terms.
         units: "normalised" or "paper".
     """
 
@@ -185,6 +185,7 @@ class PerceptualLoss(nn.Module):
         style_weight: float = 1.0,
         tv_weight: float = 0.0,
         lattice_weight: float = 0.0,
+        gamut_weight: float = 0.0,
         units: Units = "normalised",
     ) -> None:
         super().__init__()
@@ -196,19 +197,29 @@ class PerceptualLoss(nn.Module):
         self.style_weight = style_weight
         self.tv_weight = tv_weight
         self.lattice_weight = lattice_weight
+        self.gamut_weight = gamut_weight
         self.units: Units = units
         for layer, target in targets.items():
             self.register_buffer(f"gram_{layer}", target)
 
-    def forward(self, restyled: Tensor, photo: Tensor) -> LossTerms:
+    def forward(
+        self, restyled: Tensor, photo: Tensor, shift: tuple[int, int] = (0, 0)
+    ) -> LossTerms:
         """What `restyled` costs as a picture of `photo`.
 
+        The losses see what a file can hold, 0..1: a loss network is glad of colours darker than
+        black, and a viewer then gets something else than what was trained.
+
         Args:
-            restyled, photo: (N, 3, H, W), RGB in 0..1.
+            restyled: (N, 3, H, W), RGB, may leave 0..1.
+            photo: (N, 3, H, W), RGB in 0..1.
+            shift: rows and columns that the loss network does not see, at the top and left.
         """
+        down, right = shift
+        shown = restyled.float().clamp(0, 1)
         with torch.no_grad():
-            wanted = self.network(photo, self.content_layers)
-        features = self.network(restyled, self.content_layers + self.style_layers)
+            wanted = self.network(photo[..., down:, right:], self.content_layers)
+        features = self.network(shown[..., down:, right:], self.content_layers + self.style_layers)
         content = torch.stack(
             [content_loss(features[name], wanted[name], self.units) for name in self.content_layers]
         ).sum()
@@ -221,6 +232,7 @@ class PerceptualLoss(nn.Module):
         return LossTerms(
             self.content_weight * content,
             self.style_weight * style,
-            self.tv_weight * total_variation(restyled)
-            + self.lattice_weight * lattice_energy(restyled),
+            self.tv_weight * total_variation(shown)
+            + self.lattice_weight * lattice_energy(shown)
+            + self.gamut_weight * (restyled.float() - shown).square().mean(),
         )

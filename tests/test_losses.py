@@ -85,6 +85,34 @@ def test_lattice_energy_tells_a_grid_from_texture() -> None:
     assert lattice_energy(torch.rand(1, 3, 3, 50)).item() == 0.0
 
 
+def test_the_losses_see_what_a_file_can_hold(small_perceptual: Path) -> None:
+    network = load_perceptual(str(small_perceptual))
+    targets = style_targets(network, torch.rand(1, 3, 40, 40), ["relu1_2"])
+    loss = PerceptualLoss(network, targets, ["relu2_2"], gamut_weight=2.0)
+    photo = torch.rand(1, 3, 16, 16)
+    garish = (3 * photo - 1).requires_grad_()
+    terms, clamped = loss(garish, photo), loss(garish.clamp(0, 1), photo)
+    assert terms.style.item() == clamped.style.item()
+    assert terms.content.item() == clamped.content.item()
+    excess = (garish - garish.clamp(0, 1)).square().mean()
+    torch.testing.assert_close(terms.regularisation - clamped.regularisation, 2 * excess)
+    terms.total.backward()
+    assert garish.grad is not None
+    outside = (garish < 0) | (garish > 1)
+    # What left 0..1 is called back: downhill is towards it.
+    assert torch.all(garish.grad[outside] * (garish - 0.5)[outside] > 0)
+
+
+def test_a_shift_hides_rows_and_columns_from_the_loss_network(small_perceptual: Path) -> None:
+    network = load_perceptual(str(small_perceptual))
+    targets = style_targets(network, torch.rand(1, 3, 40, 40), ["relu1_2"])
+    loss = PerceptualLoss(network, targets, ["relu2_2"])
+    photo, restyled = torch.rand(1, 3, 20, 20), torch.rand(1, 3, 20, 20)
+    shifted = loss(restyled, photo, (3, 1))
+    cropped = loss(restyled[..., 3:, 1:], photo[..., 3:, 1:])
+    assert shifted.total.item() == cropped.total.item()
+
+
 def test_the_painting_itself_has_no_style_loss(small_perceptual: Path) -> None:
     network = load_perceptual(str(small_perceptual))
     painting = torch.rand(1, 3, 40, 40)

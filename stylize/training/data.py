@@ -21,6 +21,11 @@ from stylize.imaging.tensors import to_tensor
 MAX_ZOOM = 1.5
 """A crop shows the whole shorter side at the least and 1 / MAX_ZOOM of it at the most."""
 
+MAX_SHIFT = 8
+"""Pixels by which the loss network's view moves at random, each way. Its pooling has a lattice of
+2, 4 and 8 px; held still on the transformer network's own of 4 px, it rewards patterns that only
+such a pair can see: grids, which grew for as long as training went on."""
+
 PREFETCH = 3
 """Batches decoded ahead; decoding is far quicker than a step, so a few hide its jitter."""
 
@@ -72,6 +77,12 @@ class PhotoSampler:
     def batch(self, step: int) -> Tensor:
         """(batch_size, 3, size, size), float32 in 0..1, channels_last."""
         return to_tensor([self.sample(step, position) for position in range(self.batch_size)])
+
+    def shift(self, step: int) -> tuple[int, int]:
+        """Rows and columns by which the loss network's view of a step moves."""
+        random = np.random.default_rng([self.seed, step, self.batch_size])  # no position's number
+        down, right = random.integers(0, MAX_SHIFT, 2)
+        return int(down), int(right)
 
     def batches(self, first: int, end: int) -> Iterator[Tensor]:
         """The batches of steps `first` to `end` - 1, decoded ahead on threads."""

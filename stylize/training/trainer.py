@@ -103,6 +103,7 @@ class Trainer:
             config.style_strength,
             config.tv_weight,
             config.lattice_weight,
+            config.gamut_weight,
             config.loss_units,
         )
         self.held_out_targets = style_targets(
@@ -135,7 +136,7 @@ class Trainer:
             for group in self.optimiser.param_groups:
                 group["lr"] = config.learning_rate * learning_rate_factor(config, self.step)
             with self._autocast():
-                terms = self.loss(self.network(photo), photo)
+                terms = self.loss(self.network(photo), photo, self.sampler.shift(self.step))
             total = terms.total
             self.optimiser.zero_grad()
             total.backward()

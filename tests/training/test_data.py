@@ -72,3 +72,11 @@ def test_photos_of_any_size_give_crops(tmp_path: Path, size: tuple[int, int]) ->
 def test_the_painting_keeps_its_proportions(tmp_path: Path) -> None:
     painting = load_style(save_picture(tmp_path / "painting.png", 100, 150), 64)
     assert painting.shape == (1, 3, 64, 96)
+
+
+def test_shifts_are_those_of_the_seed_and_step(photo_folder: Path) -> None:
+    paths = find_pictures(photo_folder)
+    one, two = (PhotoSampler(paths, 32, 2, seed=3) for _ in range(2))
+    shifts = [one.shift(step) for step in range(300)]
+    assert shifts[::-1] == [two.shift(step) for step in reversed(range(300))]
+    assert {down for down, _ in shifts} == {right for _, right in shifts} == set(range(8))

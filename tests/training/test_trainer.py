@@ -1,0 +1,96 @@
+"""The trainer: the same run for the same seed, a real decrease, an honest start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from stylize.config import TrainConfig
+from stylize.errors import StylizeError, UsageError
+from stylize.model_file import read_model
+from stylize.training.trainer import Trainer, learning_rate_factor
+from tests.conftest import Trained, save_picture
+
+
+@pytest.fixture
+def config(small_perceptual: Path) -> TrainConfig:
+    return TrainConfig(
+        steps=3, size=32, style_size=48, width=0.125, perceptual=str(small_perceptual),
+        device="cpu", warmup_steps=2,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def painting(tmp_path: Path) -> Path:
+    return save_picture(tmp_path / "painting.png", 60, 50, seed=99)
+
+
+def train(config: TrainConfig, painting: Path, photos: Path) -> tuple[Trainer, list[float]]:
+    trainer = Trainer(config, painting, photos, "test")
+    return trainer, [report.total for report in trainer.steps()]
+
+
+def test_equal_seeds_give_equal_files(
+    config: TrainConfig, painting: Path, photo_folder: Path, tmp_path: Path
+) -> None:
+    files = []
+    for number in range(2):
+        torch.manual_seed(number)  # the caller's random state is no part of it
+        before = torch.get_rng_state()
+        trainer, _ = train(config, painting, photo_folder)
+        assert torch.equal(torch.get_rng_state(), before)  # nor is it touched
+        path = tmp_path / f"{number}.safetensors"
+        trainer.save(path)
+        files.append(path.read_bytes())
+    assert files[0] == files[1]
+    other, _ = train(config.changed({"seed": 1}), painting, photo_folder)
+    other.save(tmp_path / "other.safetensors")
+    assert (tmp_path / "other.safetensors").read_bytes() != files[0]
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch", "none"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_loss_falls(
+    config: TrainConfig, painting: Path, photo_folder: Path, norm: str, precision: str
+) -> None:
+    longer = config.changed(
+        {"steps": 40, "norm": norm, "precision": precision, "learning_rate": 3e-3}
+    )
+    _, losses = train(longer, painting, photo_folder)
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+
+
+def test_a_run_may_begin_from_a_trained_style(
+    config: TrainConfig, painting: Path, photo_folder: Path, trained: Trained, tmp_path: Path
+) -> None:
+    start = config.changed({"start": str(trained.instance), "width": 0.25})
+    trainer = Trainer(start, painting, photo_folder, "test")
+    _, tensors, _ = read_model(trained.instance)
+    assert all(torch.equal(tensors[name], t) for name, t in trainer.network.tensors().items())
+    card = trainer.save(tmp_path / "model.safetensors")
+    assert card.settings["start"] == "instance"
+    for change in ({"norm": "batch"}, {"width": 0.5}):
+        with pytest.raises(UsageError, match=r"has instance norm and width 0\.25; this run has"):
+            Trainer(start.changed(change), painting, photo_folder, "test")
+
+
+def test_a_loss_that_is_no_number_ends_the_run(
+    config: TrainConfig, painting: Path, photo_folder: Path
+) -> None:
+    trainer = Trainer(config, painting, photo_folder, "test")
+    with torch.no_grad():
+        trainer.network.get_parameter("out.conv.bias").fill_(float("nan"))
+    with pytest.raises(StylizeError, match="the loss is nan at step 1; a lower learning_rate"):
+        next(trainer.steps())
+
+
+def test_the_learning_rate_rises_then_falls() -> None:
+    config = TrainConfig(steps=100, warmup_steps=10)
+    factors = [learning_rate_factor(config, step) for step in range(100)]
+    assert 0 < factors[0] < factors[9]
+    assert factors[9:] == sorted(factors[9:], reverse=True)
+    assert factors[-1] < 0.001
+    flat = TrainConfig(steps=100, warmup_steps=0, decay="none")
+    assert {learning_rate_factor(flat, step) for step in range(100)} == {1.0}
