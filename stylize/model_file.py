@@ -66,6 +66,8 @@ class ModelCard:
     licence: str
     version: str
     """Of stylize, which trained it."""
+    start: dict[str, Any] | None = None
+    """What it began from: name, sha256, steps and settings; None for random weights."""
     format: int = FORMAT
 
     @property

@@ -125,8 +125,8 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """dx; dgamma and dbeta an instance, (N, C).
 
-    Written out: on a CPU autograd through the reference, or torch's own layers, take half of a
-    training step of the transformer network, and this a seventh.
+    Written out: three passes less than autograd through the reference, and for bfloat16 on a CPU
+    three to four times faster than torch's group norm, whose backward took half of a training step.
     """
     if _route(x.device.type) == "triton":
         from stylize.ops import cuda_instance_norm

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -116,8 +117,7 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             network = TransformerNet(config.norm, config.width)
-        if config.start:
-            _load_start(network, config.start)
+        self.start = _load_start(network, config.start) if config.start else None
         self.network = place(network, self.device)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
         self.step = 0
@@ -203,6 +203,7 @@ class Trainer:
             held_out_after=after.as_dict() if after else None,
             licence=config.licence,
             version=stylize.__version__,
+            start=self.start,
         )
         targets = {TARGET_PREFIX + layer: gram for layer, gram in self.held_out_targets.items()}
         tensors = {
@@ -224,9 +225,10 @@ class Trainer:
         return pictures
 
 
-def _load_start(network: TransformerNet, start: str) -> None:
-    """Take over the weights of a trained style."""
-    card, tensors, _ = read_model(find_style(start))
+def _load_start(network: TransformerNet, start: str) -> dict[str, Any]:
+    """Take over the weights of a trained style, and say what the new card is to say of it."""
+    path = find_style(start)
+    card, tensors, _ = read_model(path)
     plan = network.plan
     if card.plan != plan:
         raise UsageError(
@@ -234,6 +236,13 @@ def _load_start(network: TransformerNet, start: str) -> None:
             f"this run has {plan.norm} norm and width {plan.width:g}"
         )
     network.load_tensors(tensors)
+    return {
+        "name": card.name,
+        "sha256": file_sha256(path),
+        "steps": card.steps,
+        "settings": card.settings,
+        "start": card.start,
+    }
 
 
 def learning_rate_factor(config: TrainConfig, step: int) -> float:
@@ -242,7 +251,7 @@ def learning_rate_factor(config: TrainConfig, step: int) -> float:
     Example:
         >>> config = TrainConfig(steps=100, warmup_steps=10)
         >>> [round(learning_rate_factor(config, step), 2) for step in (0, 9, 50, 99)]
-        [0.1, 0.99, 0.5, 0.0]
+        [0.1, 0.98, 0.5, 0.0]
     """
     ramp = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
     if config.decay == "none":

@@ -70,7 +70,8 @@ def test_a_run_may_begin_from_a_trained_style(
     _, tensors, _ = read_model(trained.instance)
     assert all(torch.equal(tensors[name], t) for name, t in trainer.network.tensors().items())
     card = trainer.save(tmp_path / "model.safetensors")
-    assert card.settings["start"] == "instance"
+    assert card.start is not None
+    assert (card.start["name"], card.start["steps"]) == ("instance", 3)
     for change in ({"norm": "batch"}, {"width": 0.5}):
         with pytest.raises(UsageError, match=r"has instance norm and width 0\.25; this run has"):
             Trainer(start.changed(change), painting, photo_folder, "test")

@@ -1,0 +1,101 @@
+"""Write models/README.md from the cards inside the model files: `python scripts/make_cards.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from stylize.config import TrainConfig
+from stylize.model_file import ModelCard, file_sha256, read_card
+
+MODELS = Path(__file__).parents[1] / "models"
+
+HEAD = """# The styles that ship
+
+Written from the files' own metadata by `python scripts/make_cards.py`. What all of them share:
+
+- The weights are this project's own, MIT. [NOTICE](../NOTICE) credits what they were trained with.
+- Trained on photographs from ImageNet's categories (shorter side 320 px), research use. The photos
+  are not part of this project; every tenth was held out, and the losses are of those.
+- Held-out loss in normalised units: content = MSE / mean square of the photo's features at relu3_1;
+  style = the sum over relu1_2, relu2_2, relu3_4 and relu4_1 of MSE / mean square of the painting's
+  Gram matrices; float32, pictures of 256 px, clamped to 0..1 as in a file.
+"""
+
+ABOUT_RUN = (
+    "title",
+    "licence",
+    "norm",
+    "width",
+    "steps",
+    "perceptual",
+    "device",
+    "precision",
+    "start",
+    "preview_every",
+)
+
+
+def losses(name: str, found: dict[str, float] | None) -> str:
+    """One line for a held-out loss."""
+    if found is None:
+        return f"- {name}: not measured\n"
+    return (
+        f"- {name}: **{found['total']:.3f}** (content {found['content']:.3f}, style "
+        f"{found['style']:.3f}; {found['photos']:.0f} photos)\n"
+    )
+
+
+def differences(settings: dict[str, Any]) -> str:
+    """Settings that decided something and were not the defaults; one not known then was 0."""
+    found = []
+    for name, default in TrainConfig().as_dict().items():
+        value = settings.get(name, 0)
+        value = tuple(value) if isinstance(value, list) else value
+        if name not in ABOUT_RUN and value != default:
+            found.append(f"{name}={value}")
+    return ", ".join(found) or "none"
+
+
+def beginning(card: ModelCard) -> str:
+    """What the training began from."""
+    if card.start is None:
+        return "- began from random weights\n"
+    settings = card.start["settings"]
+    first = "" if card.start.get("start") else " from random weights"
+    line = f"- began from {card.start['steps']} steps{first} with {differences(settings)}"
+    if "gamut_weight" not in settings:
+        line += (
+            "; its losses saw unclamped pictures from a fixed place, which left a grid and colours "
+            "outside 0..1 for the second stage to mend"
+        )
+    return line + "\n"
+
+
+def describe(path: Path, card: ModelCard) -> str:
+    """One style's card as Markdown."""
+    return (
+        f"\n## {card.name}\n\n"
+        f"{card.title or card.style_image}; the painting is in the public domain.\n\n"
+        f"- network: {card.norm} norm, width {card.width:g}, {path.stat().st_size / 1e6:.1f} MB, "
+        f"sha256 `{file_sha256(path)[:16]}`\n"
+        f"- trained: {card.steps} steps on {card.photos} photos, {card.settings['precision']} on "
+        f"{card.settings['device']}, loss network {card.perceptual['name']} "
+        f"(sha256 `{card.perceptual['sha256'][:16]}`)\n"
+        f"- settings that differ from the defaults: {differences(card.settings)}\n"
+        + beginning(card)
+        + losses("held-out loss before", card.held_out_before)
+        + losses("held-out loss after", card.held_out_after)
+        + f"- licence of the weights: {card.licence}\n"
+    )
+
+
+def main() -> None:
+    """Read every card, write the page."""
+    paths = sorted(MODELS.glob("*.safetensors"))
+    text = HEAD + "".join(describe(path, read_card(path)) for path in paths)
+    (MODELS / "README.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
