@@ -57,19 +57,18 @@ def differences(settings: dict[str, Any]) -> str:
     return ", ".join(found) or "none"
 
 
-def beginning(card: ModelCard) -> str:
-    """What the training began from."""
-    if card.start is None:
+def beginning(start: dict[str, Any] | None) -> str:
+    """What the training began from, back to the random weights."""
+    if start is None:
         return "- began from random weights\n"
-    settings = card.start["settings"]
-    first = "" if card.start.get("start") else " from random weights"
-    line = f"- began from {card.start['steps']} steps{first} with {differences(settings)}"
+    settings = start["settings"]
+    line = f"- before that: {start['steps']} steps with {differences(settings)}"
     if "gamut_weight" not in settings:
         line += (
             "; its losses saw unclamped pictures from a fixed place, which left a grid and colours "
-            "outside 0..1 for the second stage to mend"
+            "outside 0..1 for the later stages to mend"
         )
-    return line + "\n"
+    return line + "\n" + beginning(start.get("start"))
 
 
 def describe(path: Path, card: ModelCard) -> str:
@@ -83,7 +82,7 @@ def describe(path: Path, card: ModelCard) -> str:
         f"{card.settings['device']}, loss network {card.perceptual['name']} "
         f"(sha256 `{card.perceptual['sha256'][:16]}`)\n"
         f"- settings that differ from the defaults: {differences(card.settings)}\n"
-        + beginning(card)
+        + beginning(card.start)
         + losses("held-out loss before", card.held_out_before)
         + losses("held-out loss after", card.held_out_after)
         + f"- licence of the weights: {card.licence}\n"

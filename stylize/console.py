@@ -25,7 +25,7 @@ from stylize.imaging.files import check_file, find_pictures
 from stylize.imaging.sheet import contact_sheet
 from stylize.imaging.write import write_picture
 from stylize.inference.stylizer import Stylizer
-from stylize.safe_write import atomic_file, make_folder
+from stylize.safe_write import atomic_file, check_folder_writable, make_folder
 from stylize.training.trainer import Trainer
 from stylize.zoo import SUFFIX
 
@@ -58,6 +58,7 @@ def run_training(
         raise UsageError(f"no such folder: {path.parent}")
     if path.exists() and not overwrite:
         raise StylizeError(f"{path} exists; give --overwrite to replace it, or another --output")
+    check_folder_writable(path.parent)
 
     trainer = Trainer(config, painting, content, path.stem)
     _say(
@@ -171,10 +172,17 @@ def _train(trainer: Trainer, path: Path, stopped: list[int], quiet: bool) -> Non
             bar.set_postfix({name: f"{value:.3f}" for name, value in smooth.items()}, refresh=False)
             bar.update()
             if config.preview_every and report.step % config.preview_every == 0:
-                strip = contact_sheet(trainer.preview())
-                write_picture(path.with_suffix(".preview.png"), strip)
+                _write_preview(trainer, path.with_suffix(".preview.png"))
             if stopped:
                 break
+
+
+def _write_preview(trainer: Trainer, path: Path) -> None:
+    """A strip that cannot be written, on a full disk for instance, must not cost the training."""
+    try:
+        write_picture(path, contact_sheet(trainer.preview()))
+    except StylizeError as error:
+        tqdm.write(f"no preview: {error}", file=sys.stderr)
 
 
 def _evaluate(trainer: Trainer, label: str, quiet: bool) -> HeldOutLoss:

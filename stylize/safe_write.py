@@ -53,3 +53,16 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StylizeError(f"cannot make folder {folder}: {error.strerror or error}") from error
+
+
+def check_folder_writable(folder: Path) -> None:
+    """Find out before hours of work whether its result can be written.
+
+    Raises:
+        StylizeError: nothing can be written there.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StylizeError(f"cannot write into {folder}: {error.strerror or error}") from error

@@ -269,6 +269,19 @@ class TestTrain:
             assert_one_line(run("train", *words, cwd=tmp_path), code, message)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "text.jpg"]
 
+    def test_a_preview_that_cannot_be_written_does_not_cost_the_training(
+        self, trained: Trained, photo_folder: Path, small_perceptual: Path, tmp_path: Path, run: Run
+    ) -> None:
+        (tmp_path / "painting.preview.png").mkdir()
+        done = run(
+            "train", "--style", trained.folder / "painting.png", "--content", photo_folder,
+            "--steps", 2, "--size", 32, "--style-size", 32, "--set", "width=0.125", "--quiet",
+            "--perceptual", small_perceptual, "--preview-every", 1, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("no preview: ") == 2
+        assert (tmp_path / "painting.safetensors").exists()
+
     def test_two_paintings_are_refused(self, run: Run, photo_folder: Path) -> None:
         done = run("train", "-s", "a.jpg", "-s", "b.jpg", "--content", photo_folder)
         assert_one_line(done, 2, "one model learns one painting")
