@@ -182,6 +182,20 @@ def normalise_kernel(
 
 
 @triton.jit
+def _saved(
+    planes, mean_in, rstd_in, gamma, beta, n, c, channels, gamma_n, beta_n, ACC: tl.constexpr
+):
+    """What forward left of the tile's planes: shift, mean, rstd, gamma, beta, (1, BLOCK_C) each."""
+    valid = c < channels
+    shift = tl.load(planes, mask=valid, other=0.0).to(ACC)
+    mean = tl.load(mean_in + n * channels + c, mask=valid, other=0.0)
+    rstd = tl.load(rstd_in + n * channels + c, mask=valid, other=0.0)
+    g = _parameter(gamma, n, gamma_n, c, channels, 1.0, ACC)
+    b = _parameter(beta, n, beta_n, c, channels, 0.0, ACC)
+    return shift, mean, rstd, g, b
+
+
+@triton.jit
 def _gradient_tile(
     planes, grads, first, end, c, channels, x_p, g_p, shift, mean, rstd, g, b,
     RELU: tl.constexpr, ACC: tl.constexpr, BLOCK_P: tl.constexpr,
@@ -205,11 +219,9 @@ def gradient_sums_kernel(
     """Sums of the gradient, and of the gradient times the normalised value, over one chunk."""
     chunk, n, c = _locate(chunks, channels, BLOCK_C)
     planes, grads = _planes(x, n, c, x_n, x_c), _planes(grad, n, c, g_n, g_c)
-    shift = tl.load(planes, mask=c < channels, other=0.0).to(ACC)
-    mean = tl.load(mean_in + n * channels + c, mask=c < channels, other=0.0)
-    rstd = tl.load(rstd_in + n * channels + c, mask=c < channels, other=0.0)
-    g = _parameter(gamma, n, gamma_n, c, channels, 1.0, ACC)
-    b = _parameter(beta, n, beta_n, c, channels, 0.0, ACC)
+    shift, mean, rstd, g, b = _saved(
+        planes, mean_in, rstd_in, gamma, beta, n, c, channels, gamma_n, beta_n, ACC
+    )
     begin = chunk * chunk_pixels
     end = tl.minimum(begin + chunk_pixels, pixels)
     total = tl.zeros([1, BLOCK_C], ACC)
@@ -246,11 +258,9 @@ def gradient_kernel(
     chunk, n, c = _locate(chunks, channels, BLOCK_C)
     chunk = chunks - 1 - chunk
     planes, grads = _planes(x, n, c, x_n, x_c), _planes(grad, n, c, g_n, g_c)
-    shift = tl.load(planes, mask=c < channels, other=0.0).to(ACC)
-    mean = tl.load(mean_in + n * channels + c, mask=c < channels, other=0.0)
-    rstd = tl.load(rstd_in + n * channels + c, mask=c < channels, other=0.0)
-    g = _parameter(gamma, n, gamma_n, c, channels, 1.0, ACC)
-    b = _parameter(beta, n, beta_n, c, channels, 0.0, ACC)
+    shift, mean, rstd, g, b = _saved(
+        planes, mean_in, rstd_in, gamma, beta, n, c, channels, gamma_n, beta_n, ACC
+    )
     begin = chunk * chunk_pixels
     end = tl.minimum(begin + chunk_pixels, pixels)
     if ON_CHIP:
