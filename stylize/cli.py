@@ -57,16 +57,40 @@ def _root(
 
 @app.command()
 def apply(
-    photos: Annotated[list[Path], typer.Argument(help="Photos to restyle.", show_default=False)],
+    photos: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files, patterns or folders; - for standard input.", show_default=False
+        ),
+    ],
     style: Annotated[
         str, typer.Option("--style", "-s", help="A name from `stylize styles`, or a model file.")
     ] = "starry_night",
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--output", "-o", help="File or folder; by default photo-STYLE.jpg beside the photo."
+            "--output",
+            "-o",
+            help="File or folder, - for standard output; by default photo-STYLE.jpg beside it.",
         ),
     ] = None,
+    style_scale: Annotated[
+        str,
+        typer.Option(help="Size of the strokes: auto, native, or a factor; 2 is twice as large."),
+    ] = "auto",
+    strength: Annotated[float, typer.Option(help="0 gives the photo back, 1 is all style.")] = 1.0,
+    keep_colors: Annotated[
+        bool, typer.Option("--keep-colors", help="Keep the photo's own colours.")
+    ] = False,
+    size: Annotated[
+        int | None, typer.Option(help="Shrink larger photos to this longest side, px, first.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Most memory a photo may take, such as 2GB.")
+    ] = None,
+    max_megapixels: Annotated[
+        float, typer.Option(min=0, help="Refuse larger pictures, and longer animations.")
+    ] = 200,
     device: Device = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -75,31 +99,12 @@ def apply(
 
     stylize apply photo.jpg --style starry_night
     """
-    from tqdm import tqdm
+    from stylize.console.apply import run_apply
+    from stylize.inference.restyle import Look
+    from stylize.inference.strokes import parse_style_scale
 
-    from stylize.inference.batch import plan_outputs, restyle_file
-    from stylize.zoo import find_style
-
-    model = find_style(style)
-    jobs = plan_outputs(photos, model.stem, output, overwrite)
-
-    from stylize.inference.stylizer import Stylizer
-
-    stylizer = Stylizer(model, device)
-    failures: list[StylizeError] = []
-    for photo, target in tqdm(jobs, unit="photo", disable=quiet or len(jobs) < 2, leave=False):
-        try:
-            restyle_file(stylizer, photo, target)
-        except StylizeError as error:
-            failures.append(error)
-        else:
-            tqdm.write(str(target), file=sys.stdout)
-    if len(jobs) == 1 and failures:
-        raise failures[0]
-    if failures:
-        for failure in failures:
-            typer.secho(f"stylize: {failure}", err=True, fg="red")
-        raise StylizeError(f"{len(failures)} of {len(jobs)} photos could not be restyled")
+    look = Look(strength, keep_colors, parse_style_scale(style_scale), size)
+    run_apply(photos, style, output, look, memory, max_megapixels, device, overwrite, quiet)
 
 
 @app.command()
@@ -204,7 +209,7 @@ def train(
     given = {name: value for name, value in flags.items() if value is not None}
 
     from stylize.config import TrainConfig, load_config, parse_settings
-    from stylize.console import run_training
+    from stylize.console.train import run_training
 
     settings = TrainConfig()
     for layer in (load_config(config), parse_settings(set_ or []), given):
@@ -237,7 +242,7 @@ def compare(
 
     stylize compare in.safetensors bn.safetensors --photos photos/
     """
-    from stylize.console import run_comparison
+    from stylize.console.compare import run_comparison
     from stylize.zoo import find_style
 
     models = [find_style(model_a), find_style(model_b)]

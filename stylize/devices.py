@@ -58,3 +58,8 @@ def place(network: Network, device: torch.device) -> Network:
     """Move a network to a device, its weights in channels_last, which convolutions like best."""
     network.to(memory_format=torch.channels_last)
     return network.to(device)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch says that memory did not suffice, on a GPU or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

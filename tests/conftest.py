@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 from safetensors.torch import save_file
 
 from stylize.imaging.files import Pixels
@@ -21,6 +21,13 @@ if not torch.cuda.is_available():
     # Before anything imports Triton: kernels then run on the CPU, statement by statement.
     os.environ["TRITON_INTERPRET"] = "1"
 torch.set_num_threads(1)  # tests run in two processes on two cores
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+SWAPPED = (
+    SRGB.replace(b"rXYZ", b"????").replace(b"bXYZ", b"rXYZ").replace(b"????", b"bXYZ")
+)  # fmt: skip
+"""sRGB with the primaries of red and blue exchanged: a red pixel of it is seen as blue."""
 
 
 def make_picture(height: int, width: int, seed: int = 0) -> Pixels:

@@ -70,9 +70,11 @@ class TestApply:
             assert image.size == (30, 50)
             metadata = image.getexif()
             assert 0x0112 not in metadata
-            assert metadata[0x0131] == f"stylize {stylize.__version__}"
             sha256 = file_sha256(trained.instance)
-            assert metadata[0x010E] == f"style instance, model sha256 {sha256}"
+            assert (
+                metadata[0x0131]
+                == f"stylize {stylize.__version__}; style instance; model sha256 {sha256}"
+            )
 
     def test_the_command_is_the_library(self, run: Run, trained: Trained, tmp_path: Path) -> None:
         photo = save_picture(tmp_path / "photo.png")
@@ -95,7 +97,8 @@ class TestApply:
             "0-instance.png",
             "1-instance.png",
         ]
-        assert f"{bad} is no readable picture" in done.stderr
+        rows = [line.split(maxsplit=1) for line in done.stderr.splitlines()]
+        assert [str(bad), f"is no readable picture: cannot identify image file '{bad}'"] in rows
         assert "1 of 3 photos could not be restyled" in done.stderr
         assert "Traceback" not in done.stderr
 
@@ -123,7 +126,15 @@ class TestApply:
         model = trained.instance
         cases: list[tuple[tuple[object, ...], int, str]] = [
             ((tmp_path / "none.jpg", "-s", model), 2, "no such file"),
-            ((tmp_path, "-s", model), 2, "is a folder"),
+            ((tmp_path, "-s", model), 2, "is a folder; give --output FOLDER"),
+            ((tmp_path / "*.webp", "-s", model), 2, "no file matches"),
+            ((photo, "-s", model, "--strength", 2), 2, "must be 0 to 1"),
+            ((photo, "-s", model, "--size", 0), 2, "at least 1 px"),
+            ((photo, "-s", model, "--style-scale", "big"), 2, "auto, native, or a number"),
+            ((photo, "-s", model, "--memory", "much"), 2, "give a size such as 2GB"),
+            ((photo, "-s", model, "--memory", "1KB"), 2, "MB of memory, not 0 MB"),
+            ((photo, "-s", model, "--max-megapixels", 0.0001), 1, "--max-megapixels 1 raises that"),
+            ((photo, photo, "-s", model, "-o", "-"), 2, "takes one photo"),
             ((tmp_path / "text.jpg", "-s", model), 1, "no readable picture"),
             ((tmp_path / "empty.jpg", "-s", model), 1, "is empty"),
             ((tmp_path / "cut.jpg", "-s", model), 1, "truncated"),

@@ -1,12 +1,28 @@
-"""Colour: whatever a file brings, as sRGB."""
+"""Colour: between a file's own space and sRGB, and what a restyled picture keeps of the photo."""
 
 from __future__ import annotations
 
 import io
+import tempfile
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageCms
 
+from stylize.imaging import deep
+
+AnyPixels = npt.NDArray[Any]
+
 _SRGB = ImageCms.createProfile("sRGB")
+_SRGB_BYTES = ImageCms.ImageCmsProfile(_SRGB).tobytes()
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""Rec. 601: how light the three channels look."""
+
+_CHUNK_PIXELS = 1 << 20
+"""Pixels that are blended at a time, so that a large photo needs no second copy in floats."""
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
@@ -33,3 +49,97 @@ def to_srgb(image: Image.Image) -> Image.Image:
     if alpha is not None:
         image.putalpha(alpha)
     return image
+
+
+def is_rgb_profile(profile: bytes | None) -> bool:
+    """Whether an ICC profile is whole and describes an RGB space."""
+    if not profile:
+        return False
+    try:
+        found = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        ImageCms.buildTransform(found, _SRGB, "RGB", "RGB")
+        ImageCms.buildTransform(_SRGB, found, "RGB", "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return False
+    return bool(found.profile.xcolor_space.strip() == "RGB")
+
+
+def from_own_space(pixels: AnyPixels, profile: bytes | None) -> AnyPixels:
+    """Pixels in the space of `profile` (None: sRGB) -> sRGB, of the same type."""
+    if profile is None:
+        return pixels
+    if pixels.dtype == np.uint16:
+        return deep.convert(pixels, profile, None)
+    return _convert(pixels, profile, _SRGB_BYTES)
+
+
+def to_own_space(pixels: AnyPixels, profile: bytes | None) -> AnyPixels:
+    """Pixels in sRGB -> the space of `profile` (None: sRGB), of the same type."""
+    if profile is None:
+        return pixels
+    if pixels.dtype != np.uint16:
+        return _convert(pixels, _SRGB_BYTES, profile)
+    with tempfile.TemporaryDirectory(prefix="stylize-") as folder:  # libvips takes a file only
+        path = Path(folder) / "own.icc"
+        path.write_bytes(profile)
+        return deep.convert(pixels, _SRGB_BYTES, path)
+
+
+def blend(
+    photo: AnyPixels, restyled: AnyPixels, strength: float, keep_colors: bool = False
+) -> AnyPixels:
+    """Mix a restyled picture into its photo.
+
+    Args:
+        photo, restyled: (H, W, 3), uint8, uint16 or float in 0..1, both the same.
+        strength: 0 gives the photo back, exactly; 1 the restyled picture.
+        keep_colors: take only how light things are from the restyled picture.
+
+    Returns:
+        (H, W, 3) of the same type, levels rounded to the nearest.
+    """
+    if strength == 1 and not keep_colors:
+        return restyled
+    levels = np.issubdtype(photo.dtype, np.integer)
+    white = float(np.iinfo(photo.dtype).max) if levels else 1.0
+    result = np.empty_like(photo)
+    rows = max(1, _CHUNK_PIXELS // photo.shape[1])
+    for start in range(0, photo.shape[0], rows):
+        part = slice(start, start + rows)
+        before = photo[part].astype(np.float32)
+        after = restyled[part].astype(np.float32)
+        if keep_colors:
+            after = recolour(after, before, white)
+        mixed = (before + np.float32(strength) * (after - before)).clip(0, white)
+        result[part] = np.rint(mixed) if levels else mixed
+    return result
+
+
+def recolour(light: AnyPixels, colour: AnyPixels, white: float) -> AnyPixels:
+    """The lightness of one picture with the chroma of another, float (H, W, 3) in 0..white.
+
+    Where a colour would leave the range it is paled, not clipped: clipping a single channel would
+    turn its hue.
+    """
+    luma = light @ LUMA
+    chroma = colour - (colour @ LUMA)[..., None]
+    with np.errstate(divide="ignore"):
+        room = np.where(chroma > 0, white - luma[..., None], luma[..., None]) / np.abs(chroma)
+    factor = np.nan_to_num(room, nan=1.0, posinf=1.0).min(-1).clip(0, 1)
+    found: AnyPixels = luma[..., None] + factor[..., None] * chroma
+    return found
+
+
+def _convert(pixels: AnyPixels, source: bytes, target: bytes) -> AnyPixels:
+    # Relative colorimetric there and back: perceptual tables need not be each other's inverse.
+    transform = ImageCms.buildTransform(
+        ImageCms.ImageCmsProfile(io.BytesIO(source)),
+        ImageCms.ImageCmsProfile(io.BytesIO(target)),
+        "RGB",
+        "RGB",
+        ImageCms.Intent.RELATIVE_COLORIMETRIC,
+    )
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    converted = ImageCms.applyTransform(image, transform)
+    assert converted is not None
+    return np.asarray(converted)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,11 @@ from stylize.imaging.colour import to_srgb
 
 Pixels = npt.NDArray[np.uint8]
 
-EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".avif", ".jp2"}
-)
+HEIF = frozenset({".heic", ".heif", ".hif"})
+
+EXTENSIONS = HEIF | {
+    ".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".avif", ".jp2",
+}  # fmt: skip
 """What is taken for a picture when a folder is searched."""
 
 
@@ -68,19 +72,64 @@ def open_picture(path: Path, enough: int | None = None) -> Image.Image:
         StylizeError: the file is no readable picture.
     """
     check_file(path)
+    prepare_heif(path)
+    # An oversized picture must be an error here, not a warning.
+    with explained(str(path), path), warnings.catch_warnings(), Image.open(path) as image:
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        if enough is not None:
+            image.draft(None, (enough, enough))
+        image.load()
+        return to_srgb(ImageOps.exif_transpose(image))
+
+
+@contextmanager
+def explained(name: str, source: Path | bytes) -> Iterator[None]:
+    """Turn all that Pillow raises at a broken picture into one line.
+
+    Args:
+        name: what the line calls the picture.
+        source: its file, or its bytes.
+
+    Raises:
+        StylizeError: the picture cannot be read.
+    """
     try:
-        # A truncated or oversized picture must be an error here, not a warning and grey rows.
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            if enough is not None:
-                image.draft(None, (enough, enough))
-            image.load()
-            return to_srgb(ImageOps.exif_transpose(image))
+        yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise StylizeError(f"{path} is larger than stylize reads: {error}") from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
-        reason = "is empty" if path.stat().st_size == 0 else f"is no readable picture: {error}"
-        raise StylizeError(f"{path} {reason}") from error
+        raise StylizeError(f"{name} is larger than stylize reads: {error}") from error
+    except UsageError:
+        raise
+    except StylizeError as error:
+        if name in str(error):
+            raise
+        raise StylizeError(f"{name}: {error}") from error
+    except MemoryError as error:
+        raise StylizeError(f"{name} does not fit into the memory") from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
+        raise StylizeError(f"{name} {_reason(source, error)}") from error
+
+
+def prepare_heif(path: Path) -> None:
+    """Teach Pillow to read HEIC, where a file is such and the extra is installed.
+
+    Raises:
+        StylizeError: it is not installed.
+    """
+    if path.suffix.lower() not in HEIF:
+        return
+    try:
+        import pillow_heif
+    except ImportError:
+        raise StylizeError(f"{path} is HEIC; pip install 'stylize[heic]' to read it") from None
+    pillow_heif.register_heif_opener()
+
+
+def _reason(source: Path | bytes, error: Exception) -> str:
+    try:
+        empty = not (source if isinstance(source, bytes) else source.stat().st_size)
+    except OSError as gone:  # between being found and being read
+        return f"cannot be read: {gone.strerror or gone}"
+    return "is empty" if empty else f"is no readable picture: {error}"
 
 
 def read_rgb(path: Path, enough: int | None = None) -> Pixels:

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from stylize.imaging.files import Pixels
+
+
+def resize(picture: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
+    """Resample to another size by Lanczos; (H, W, 3) or (H, W), of any of a picture's types."""
+    if picture.shape[:2] == (height, width):
+        return picture
+    if picture.dtype == np.uint8:
+        image = Image.fromarray(picture)
+        return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
+    if picture.ndim == 3:  # Pillow resamples other types one channel at a time
+        return np.dstack([resize(picture[..., channel], height, width) for channel in range(3)])
+    image = Image.fromarray(picture.astype(np.float32))
+    values = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
+    if np.issubdtype(picture.dtype, np.integer):
+        values = np.rint(values).clip(0, np.iinfo(picture.dtype).max)
+    return values.astype(picture.dtype)
 
 
 def resize_shorter_side(picture: Pixels, side: int) -> Pixels:
     """Resize so that the shorter side has `side` pixels; the longer one keeps the proportions."""
     height, width = picture.shape[:2]
     scale = side / min(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
+    return resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))
 
 
 def crop_centre(picture: Pixels, side: int) -> Pixels:

@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
+import io
+import struct
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from stylize.errors import StylizeError, UsageError
+from stylize.imaging import deep
+from stylize.imaging.colour import from_own_space
+from stylize.imaging.photo import AnyPixels, Frame, Photo
 from stylize.safe_write import atomic_file
 
 JPEG_QUALITY = 95
 """With full chroma: style transfer is all about colour edges, which 4:2:0 smears."""
 
-_OPTIONS: dict[str, dict[str, object]] = {
+FORMATS = {
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF",
+    ".tiff": "TIFF", ".avif": "AVIF", ".gif": "GIF", ".bmp": "BMP", ".ppm": "PPM",
+}  # fmt: skip
+"""What can be written, by ending."""
+
+_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": JPEG_QUALITY, "subsampling": "4:4:4"},
     "WEBP": {"quality": JPEG_QUALITY, "method": 4},
     "AVIF": {"quality": 90},
     "TIFF": {"compression": "tiff_lzw"},
 }
 _OPAQUE = frozenset({"JPEG", "BMP", "PPM"})
+_ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
+_BARE = frozenset({"GIF", "BMP", "PPM"})
+"""Formats without Exif and colour profiles."""
+_DEEP = {"PNG": ".png", "TIFF": ".tif"}
+
+_JPEG_SEGMENT = 65000
+"""Bytes of Exif or XMP that a JPEG holds."""
 
 # Exif tags.
-_DESCRIPTION, _SOFTWARE = 0x010E, 0x0131
+_SOFTWARE, _EXIF_IFD, _WIDTH, _HEIGHT = 0x0131, 0x8769, 0xA002, 0xA003
 
 
 def can_write(path: Path) -> bool:
     """Whether the path's ending names a format that can be written."""
-    return Image.registered_extensions().get(path.suffix.lower()) in Image.SAVE
+    return path.suffix.lower() in FORMATS
 
 
 def check_writable(path: Path) -> str:
@@ -42,31 +64,125 @@ def check_writable(path: Path) -> str:
         raise UsageError(f"{path} is a folder; a file is wanted here")
     if not path.parent.is_dir():
         raise UsageError(f"no such folder: {path.parent}")
-    return Image.registered_extensions()[path.suffix.lower()]
+    return FORMATS[path.suffix.lower()]
 
 
-def write_picture(
-    path: Path, image: Image.Image, software: str = "", description: str = ""
-) -> None:
-    """Write a picture, whole or not at all.
+def write_photo(path: Path, photo: Photo, software: str = "") -> None:
+    """Write a photo with its metadata, whole or not at all.
 
     Args:
         path: its ending chooses the format.
-        image: RGB or RGBA; transparency is put on white where the format has none.
-        software, description: for the file's Exif metadata.
+        photo: 16-bit pixels stay such in a PNG or TIFF; an animation moves where the format does,
+            else its first frame is written; transparency is put on white where there is none.
+        software: what made the picture, for the metadata.
 
     Raises:
         UsageError: a format that there is not, a folder that is missing.
         StylizeError: the file cannot be written.
     """
     format_name = check_writable(path)
-    if format_name in _OPAQUE and image.mode == "RGBA":
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image).convert("RGB")
-    exif = Image.Exif()
-    exif[_DESCRIPTION], exif[_SOFTWARE] = description, software
+    try:
+        data = encode_photo(photo, format_name, software)
+    except (ValueError, OSError, struct.error) as error:  # a WebP beyond 16383 pixels, say
+        raise StylizeError(f"cannot write {path}: {error}") from error
     with atomic_file(path) as temporary:
-        try:
-            image.save(temporary, format_name, exif=exif, **_OPTIONS.get(format_name, {}))
-        except ValueError as error:  # for instance a WebP beyond 16383 pixels
-            raise StylizeError(f"cannot write {path}: {error}") from error
+        temporary.write_bytes(data)
+
+
+def encode_photo(photo: Photo, format_name: str, software: str = "") -> bytes:
+    """A photo as the bytes of a file; see `write_photo`.
+
+    Raises:
+        ValueError, OSError: the format does not hold such a picture.
+    """
+    first = photo.frames[0]
+    exif = _exif(photo, software)
+    if first.pixels.dtype == np.uint16 and format_name in _DEEP:
+        blobs = {
+            "exif-data": exif,
+            "xmp-data": photo.xmp,
+            "icc-profile-data": photo.profile or b"",
+        }
+        return deep.encode(
+            first.pixels, first.alpha, _DEEP[format_name], blobs, photo.resolution, software
+        )
+    frames = photo.frames if format_name in _ANIMATED else photo.frames[:1]
+    images = [_image(frame, format_name, photo.profile) for frame in frames]
+    options = dict(_OPTIONS.get(format_name, {}))
+    if format_name not in _BARE:
+        options |= {"exif": exif, "icc_profile": photo.profile}
+        if photo.xmp and (format_name != "JPEG" or len(photo.xmp) < _JPEG_SEGMENT):
+            options |= _xmp(photo.xmp, format_name)
+    elif format_name == "GIF":
+        options["comment"] = software
+    if photo.resolution and format_name in ("JPEG", "PNG", "TIFF", "BMP"):
+        options["dpi"] = photo.resolution
+    if len(images) > 1:
+        options |= {
+            "save_all": True,
+            "append_images": images[1:],
+            "duration": [max(1, round(frame.duration)) for frame in frames],
+            "loop": photo.loop,
+        }
+        if format_name in ("GIF", "PNG"):
+            options["disposal"] = 1 if format_name == "PNG" else 2
+    buffer = io.BytesIO()
+    images[0].save(buffer, format_name, **options)
+    return buffer.getvalue()
+
+
+def write_picture(path: Path, image: Image.Image) -> None:
+    """Write an RGB picture without metadata, whole or not at all; errors as `write_photo`."""
+    write_photo(path, Photo([Frame(np.asarray(image.convert("RGB")))]))
+
+
+def _image(frame: Frame, format_name: str, profile: bytes | None) -> Image.Image:
+    """A frame as Pillow writes it in this format."""
+    pixels, alpha = frame.pixels, frame.alpha
+    if format_name in _BARE:
+        pixels = from_own_space(pixels, profile)
+    image = Image.fromarray(_eight_bits(pixels))
+    if alpha is None:
+        return image
+    image.putalpha(Image.fromarray(_eight_bits(alpha)))
+    if format_name not in _OPAQUE:
+        return image
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+def _eight_bits(values: AnyPixels) -> AnyPixels:
+    """uint16 -> uint8 levels, to the nearest; 257 of one are 1 of the other."""
+    if values.dtype == np.uint8:
+        return values
+    rounded: AnyPixels = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return rounded
+
+
+def _exif(photo: Photo, software: str) -> bytes:
+    """The photo's Exif with our name, and the size that the picture has now."""
+    exif = Image.Exif()
+    if photo.exif:
+        with suppress(Exception):  # a photo's own may be broken in any way
+            exif.load(photo.exif)
+            inner = exif.get_ifd(_EXIF_IFD)
+            if inner:
+                height, width = photo.size
+                inner[_WIDTH], inner[_HEIGHT] = width, height
+    if software:
+        exif[_SOFTWARE] = software
+    with suppress(Exception):
+        data = exif.tobytes() if exif else b""
+        if len(data) < _JPEG_SEGMENT:
+            return data
+    plain = Image.Exif()
+    plain[_SOFTWARE] = software
+    return plain.tobytes()
+
+
+def _xmp(xmp: bytes, format_name: str) -> dict[str, Any]:
+    if format_name != "PNG":
+        return {"xmp": xmp}
+    info = PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
+    return {"pnginfo": info}

@@ -1,78 +1,158 @@
-"""Photos on disk to restyled photos on disk."""
+"""Which files are restyled into which: words of a command line to jobs."""
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import stylize
 from stylize.errors import StylizeError, UsageError
-from stylize.imaging.files import check_file, open_picture
-from stylize.imaging.write import can_write, check_writable, write_picture
+from stylize.imaging.files import check_file, find_pictures
+from stylize.imaging.photo import is_own_result
+from stylize.imaging.write import can_write, check_writable
 from stylize.safe_write import make_folder
 
-if TYPE_CHECKING:
-    from stylize.inference.stylizer import Stylizer
+STANDARD = "-"
+"""Stands for standard input and standard output."""
 
 
-def plan_outputs(
-    photos: list[Path], style: str, output: Path | None, overwrite: bool
-) -> list[tuple[Path, Path]]:
+@dataclass(frozen=True)
+class Job:
+    """One file to restyle."""
+
+    source: Path | None
+    """None: standard input."""
+    target: Path | None
+    """None: standard output."""
+
+    @property
+    def name(self) -> str:
+        """As messages call it."""
+        return "standard input" if self.source is None else str(self.source)
+
+
+@dataclass
+class Jobs:
+    """What is to be done, and what was left out of folders, and why."""
+
+    jobs: list[Job] = field(default_factory=list)
+    existing: int = 0
+    """Results that were there already."""
+    own_results: int = 0
+    """Pictures that stylize itself had made."""
+
+
+def plan_jobs(words: Sequence[str], style: str, output: str | None, overwrite: bool) -> Jobs:
     """Decide where each photo's result goes, and refuse early what could not end well.
 
     Args:
-        photos: existing files.
+        words: files, patterns such as `*.jpg`, folders (searched to the bottom), or `-`.
         style: the style's name, for `photo-STYLE.jpg`.
-        output: a file for a single photo; a folder, made where it is missing, for several.
+        output: a file for a single photo, `-`, or a folder, which is made where it is missing;
+            a folder of photos is mirrored there.
         overwrite: whether results may replace files.
 
-    Returns:
-        (photo, result) for each photo.
-
     Raises:
-        UsageError: a missing photo, a folder that is missing, two photos with one result.
-        StylizeError: a result exists.
+        UsageError: a missing photo or folder, two photos with one result, a folder without output.
+        StylizeError: a result of a file given by name exists, or the file is such a result itself.
     """
-    for photo in photos:
-        check_file(photo)
-    if output is not None and len(photos) == 1 and not output.is_dir():
-        targets = [output]
-    else:
-        if output is not None and not output.exists():
-            make_folder(output)
-        targets = [
-            (photo.parent if output is None else output) / _result_name(photo, style)
-            for photo in photos
-        ]
-    sources: dict[Path, Path] = {}
-    for photo, target in zip(photos, targets, strict=True):
+    found = Jobs()
+    sources = list(_sources(words, output))
+    single = len(sources) == 1 and sources[0][1] is None
+    if output is not None and output != STANDARD and (not single or Path(output).is_dir()):
+        make_folder(Path(output))
+    taken: dict[Path, Path] = {}
+    for source, below in sources:
+        if source is None:
+            to_standard = output in (None, STANDARD)
+            target = None if to_standard else _stdin_target(Path(str(output)), style)
+            found.jobs.append(Job(None, target))
+            continue
+        if output == STANDARD:
+            if not single:
+                raise UsageError(f"-o - takes one photo, not {len(sources)}")
+            found.jobs.append(Job(source, None))
+            continue
+        if is_own_result(source):
+            if below is None:
+                raise StylizeError(f"{source} is a result of stylize itself; give the photo")
+            found.own_results += 1
+            continue
+        target = _target(source, below, style, output, single)
+        if below is not None:
+            target = _distinct(target, taken, source)
+            make_folder(target.parent)
         check_writable(target)
-        if target in sources:
-            raise UsageError(f"{sources[target]} and {photo} would both become {target}")
-        sources[target] = photo
-        if target.exists() and target.samefile(photo):
+        if target in taken:
+            raise UsageError(f"{taken[target]} and {source} would both become {target}")
+        taken[target] = source
+        if target.exists() and target.samefile(source):
             raise UsageError(f"{target} is the photo itself; give another --output")
         if target.exists() and not overwrite:
-            raise StylizeError(f"{target} exists; give --overwrite to replace it")
-    return list(zip(photos, targets, strict=True))
+            if below is None:
+                raise StylizeError(f"{target} exists; give --overwrite to replace it")
+            found.existing += 1
+            continue
+        found.jobs.append(Job(source, target))
+    return found
 
 
-def restyle_file(stylizer: Stylizer, photo: Path, target: Path) -> None:
-    """Restyle one file into another, which names its style, model and version.
+def _sources(words: Sequence[str], output: str | None) -> Iterator[tuple[Path | None, Path | None]]:
+    """(photo, the folder in which it was found); the folder is None where it was given by name."""
+    for word in words:
+        path = Path(word)
+        if word == STANDARD:
+            yield None, None
+        elif path.is_dir():
+            if output is None or output == STANDARD or Path(output).is_file():
+                raise UsageError(f"{path} is a folder; give --output FOLDER for the results")
+            results = Path(output).resolve()
+            for photo in find_pictures(path):
+                inside = results in photo.resolve().parents and results != path.resolve()
+                if not inside:
+                    yield photo, path
+        elif not path.exists() and glob.has_magic(word):
+            matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207 - may be absolute
+            if not matches:
+                raise UsageError(f"no file matches {word}")
+            for match in matches:
+                if not Path(match).is_dir():
+                    yield Path(match), None
+        else:
+            check_file(path)
+            yield path, None
 
-    Raises:
-        StylizeError: the photo cannot be read, or the result cannot be written.
+
+def _target(source: Path, below: Path | None, style: str, output: str | None, single: bool) -> Path:
+    if output is None:
+        return source.parent / result_name(source, style)
+    if single and not Path(output).is_dir():
+        return Path(output)
+    folder = Path(output) if below is None else Path(output) / source.parent.relative_to(below)
+    return folder / result_name(source, style)
+
+
+def _stdin_target(output: Path, style: str) -> Path:
+    target = output / f"stdin-{style}.png" if output.is_dir() else output
+    check_writable(target)
+    return target
+
+
+def _distinct(target: Path, taken: dict[Path, Path], source: Path) -> Path:
+    """`a.heic` beside `a.jpg` would give one result for both: then its own ending goes before."""
+    if target not in taken:
+        return target
+    ending = source.suffix.lstrip(".")
+    return target.with_name(target.name.replace(source.stem, f"{source.stem}.{ending}", 1))
+
+
+def result_name(photo: Path, style: str) -> str:
+    """`photo.jpg` -> `photo-STYLE.jpg`; formats that are only read become JPEG.
+
+    Example:
+        >>> result_name(Path("a/photo.PNG"), "the_scream"), result_name(Path("b.heic"), "udnie")
+        ('photo-the_scream.PNG', 'b-udnie.jpg')
     """
-    restyled = stylizer(open_picture(photo))
-    write_picture(
-        target,
-        restyled,
-        software=f"stylize {stylize.__version__}",
-        description=f"style {stylizer.card.name}, model sha256 {stylizer.sha256}",
-    )
-
-
-def _result_name(photo: Path, style: str) -> str:
-    """`photo.jpg` -> `photo-STYLE.jpg`; formats that are only read become JPEG."""
     suffix = photo.suffix if can_write(photo) else ".jpg"
     return f"{photo.stem}-{style}{suffix}"

@@ -26,6 +26,9 @@ MIN_SIDE = 8
 """Shorter sides are edge-extended to this many pixels: two strides leave 2, and reflection padding
 by 1 needs 2; the first convolution pads by 4 and needs 5."""
 
+EPS = 1e-5
+"""Added to every variance, of instance and of batch norm."""
+
 INPUT_SHIFT = -0.5
 """Added to the 0..1 picture first: centred values round less in bfloat16. Instance norm removes any
 constant, so this costs the network nothing."""
@@ -59,6 +62,10 @@ class Stage:
     def padding(self) -> int:
         """Pixels of reflection on each side of the convolution's input."""
         return self.kernel // 2
+
+    def output_side(self, side: int) -> int:
+        """Pixels of a side behind this stage, for `side` pixels before it."""
+        return (side * self.upsample - 1) // self.stride + 1
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the tensors that a model file holds for this stage."""

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image
 
 from stylize.errors import StylizeError, UsageError
 from stylize.imaging.files import find_pictures, open_picture, read_rgb
-from tests.conftest import make_picture, save_picture
+from tests.conftest import SRGB, SWAPPED, make_picture, save_picture
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -59,11 +59,8 @@ def test_transparency_is_kept_and_read_on_white(tmp_path: Path) -> None:
 
 
 def test_an_embedded_profile_is_obeyed(tmp_path: Path) -> None:
-    """sRGB with the primaries of red and blue exchanged: a red pixel of it is seen as blue."""
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    swapped = srgb.replace(b"rXYZ", b"????").replace(b"bXYZ", b"rXYZ").replace(b"????", b"bXYZ")
     picture = make_picture(16, 16)
-    for name, profile, seen in (("srgb", srgb, picture), ("swapped", swapped, picture[..., ::-1])):
+    for name, profile, seen in (("srgb", SRGB, picture), ("swapped", SWAPPED, picture[..., ::-1])):
         path = tmp_path / f"{name}.png"
         Image.fromarray(picture).save(path, icc_profile=profile)
         # The way through the profile connection space rounds by a level or two.

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
 from stylize.errors import StylizeError, UsageError
+from stylize.imaging.photo import Frame, Photo, is_own_result
 from stylize.imaging.sheet import GAP, contact_sheet
-from stylize.imaging.write import write_picture
-from tests.conftest import make_picture
+from stylize.imaging.write import write_photo, write_picture
+from tests.conftest import SWAPPED, make_picture
 
-PICTURE = Image.fromarray(make_picture(40, 50))
+PIXELS = make_picture(40, 50)
+PICTURE = Image.fromarray(PIXELS)
+
+
+def photo(pixels: npt.NDArray[Any], **more: Any) -> Photo:
+    return Photo([Frame(pixels, more.pop("alpha", None))], **more)
 
 
 @pytest.mark.parametrize("ending", ["jpg", "JPEG", "png", "webp", "tif", "bmp", "gif", "avif"])
 def test_every_format(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"out.{ending}"
-    write_picture(path, PICTURE, "stylize", "a style")
+    write_photo(path, photo(PIXELS), "stylize 9")
     assert list(tmp_path.iterdir()) == [path]
     with Image.open(path) as image:
         assert image.size == (50, 40)
-        if ending.lower() not in ("bmp", "gif"):
-            assert image.getexif()[0x0131] == "stylize"
-            assert image.getexif()[0x010E] == "a style"
+    assert is_own_result(path) == (ending != "bmp")  # which holds no metadata
 
 
 def test_jpeg_keeps_full_chroma(tmp_path: Path) -> None:
@@ -35,13 +41,31 @@ def test_jpeg_keeps_full_chroma(tmp_path: Path) -> None:
 
 
 def test_transparency_goes_where_the_format_has_it(tmp_path: Path) -> None:
-    clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
-    write_picture(tmp_path / "out.png", clear)
-    write_picture(tmp_path / "out.jpg", clear)
+    clear = photo(np.zeros((8, 8, 3), np.uint8), alpha=np.zeros((8, 8), np.uint8))
+    write_photo(tmp_path / "out.png", clear)
+    write_photo(tmp_path / "out.jpg", clear)
     with Image.open(tmp_path / "out.png") as image:
         assert image.mode == "RGBA"
     with Image.open(tmp_path / "out.jpg") as image:
         assert np.asarray(image).min() > 250  # white
+
+
+def test_sixteen_bits_become_eight_where_the_format_has_no_more(tmp_path: Path) -> None:
+    deep = photo(PIXELS.astype(np.uint16) * 257 + 128)  # 128 / 257 below one half
+    write_photo(tmp_path / "out.bmp", deep)
+    with Image.open(tmp_path / "out.bmp") as image:
+        assert np.array_equal(np.asarray(image), PIXELS)
+
+
+def test_a_profile_goes_where_the_format_has_one_else_colours_become_srgb(tmp_path: Path) -> None:
+    own = photo(PIXELS, profile=SWAPPED)
+    write_photo(tmp_path / "out.png", own)
+    write_photo(tmp_path / "out.bmp", own)
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.info["icc_profile"] == SWAPPED
+        assert np.array_equal(np.asarray(image), PIXELS)
+    with Image.open(tmp_path / "out.bmp") as image:  # red and blue exchanged, within a level or two
+        assert np.abs(np.asarray(image).astype(int) - PIXELS[..., ::-1]).max() <= 2
 
 
 @pytest.mark.parametrize("name", ["out.xyz", "out", "missing/out.png"])

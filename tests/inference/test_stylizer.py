@@ -67,7 +67,7 @@ def test_one_stylizer_serves_several_threads(stylizer: Stylizer) -> None:
     [
         (np.zeros((4, 4), np.uint8), "must be"),
         (np.zeros((4, 4, 4), np.uint8), "must be"),
-        (np.zeros((4, 4, 3), np.int64), "uint8 or float"),
+        (np.zeros((4, 4, 3), np.int64), "uint16 or float"),
         (torch.zeros(3, 4, 4), "N, 3, H, W"),
         (torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "must be float"),
         (torch.zeros(1, 3, 0, 4), "at least one pixel"),

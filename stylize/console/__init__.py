@@ -1,0 +1,1 @@
+"""Long jobs as a terminal shows them."""

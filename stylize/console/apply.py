@@ -1,0 +1,127 @@
+"""`stylize apply` as a terminal shows it: one bar on stderr, the results' names on stdout."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+import typer
+from PIL import Image
+from tqdm import tqdm
+
+from stylize.console.bars import INTERRUPTED, say
+from stylize.errors import StylizeError
+from stylize.inference.batch import plan_jobs
+from stylize.inference.memory import parse_memory
+from stylize.inference.pipeline import Outcome, run_jobs
+from stylize.inference.restyle import Look
+from stylize.zoo import find_style
+
+BAR_DELAY = 1.5
+"""Seconds a restyling must take before a bar is worth a look."""
+
+_BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+
+
+class _ToTerminal(logging.Handler):
+    """What the library has to say, between the bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(f"stylize: {record.getMessage()}", file=sys.stderr)
+
+
+def run_apply(
+    photos: Sequence[str],
+    style: str,
+    output: str | None,
+    look: Look,
+    memory: str | None,
+    max_megapixels: float,
+    device: str,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Restyle photos.
+
+    Raises:
+        UsageError: a missing path, an unknown style, an option out of its range.
+        StylizeError: a photo could not be restyled.
+    """
+    budget = None if memory is None else parse_memory(memory)
+    model = find_style(style)
+    plan = plan_jobs(photos, model.stem, output, overwrite)
+    _say_left_out(plan.existing, plan.own_results, quiet)
+    if not plan.jobs:
+        return
+    # This process reads only what it was told to; `read_photo` has a limit of its own.
+    Image.MAX_IMAGE_PIXELS = None
+    if not quiet:
+        logger = logging.getLogger("stylize")
+        logger.setLevel(logging.INFO)
+        logger.addHandler(_ToTerminal())
+    signal.signal(signal.SIGTERM, _interrupt)
+
+    from stylize.inference.stylizer import Stylizer
+
+    stylizer = Stylizer(model, device, budget)
+    failures: list[Outcome] = []
+    count, done = len(plan.jobs), 0
+    with tqdm(
+        total=count, disable=quiet, leave=False, delay=BAR_DELAY, bar_format=_BAR, file=sys.stderr
+    ) as bar:
+
+        def report(restyled: float) -> None:
+            name = plan.jobs[0].name
+            description = Path(name).name if count == 1 else f"{int(restyled)}/{count}"
+            bar.set_description_str(description, refresh=False)
+            bar.update(min(restyled, count) - bar.n)
+
+        try:
+            for outcome in run_jobs(stylizer, plan.jobs, look, max_megapixels, report):
+                done += 1
+                if outcome.error:
+                    failures.append(outcome)
+                elif outcome.job.target:
+                    tqdm.write(str(outcome.job.target), file=sys.stdout)
+        except KeyboardInterrupt:
+            bar.close()
+            written = done - len(failures)
+            typer.echo(f"stylize: stopped; {written} of {count} photos are done", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+    _say_failures(failures, count)
+
+
+def _say_left_out(existing: int, own_results: int, quiet: bool) -> None:
+    if existing:
+        say(quiet, f"{existing} skipped: their results exist; --overwrite makes them anew")
+    if own_results:
+        say(quiet, f"{own_results} skipped: results of stylize itself")
+
+
+def _say_failures(failures: list[Outcome], count: int) -> None:
+    """One line for a single photo; a table for several.
+
+    Raises:
+        StylizeError: there are failures.
+    """
+    if not failures:
+        return
+    if count == 1 and failures[0].error:
+        raise failures[0].error
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("photo", "why it was left out", box=None, pad_edge=False)
+    for failure in failures:
+        reason = str(failure.error).removeprefix(failure.job.name).removeprefix(":").strip()
+        table.add_row(failure.job.name, reason)
+    Console(stderr=True).print(table)
+    raise StylizeError(f"{len(failures)} of {count} photos could not be restyled")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

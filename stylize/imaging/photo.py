@@ -1,0 +1,178 @@
+"""A photo as its file has it, ready to be restyled and written back: nothing is lost on the way.
+
+Colours stay in the file's own RGB space, and 16-bit colour stays 16 bits; what a network or a
+screen is to see, `colour` converts.
+"""
+
+from __future__ import annotations
+
+import io
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, ImageSequence
+
+from stylize.errors import StylizeError
+from stylize.imaging import deep
+from stylize.imaging.colour import is_rgb_profile, to_srgb
+from stylize.imaging.files import check_file, explained, prepare_heif
+
+AnyPixels = npt.NDArray[Any]
+"""(H, W, 3), uint8 or uint16."""
+
+MAX_MEGAPIXELS = 200.0
+"""Above this a picture is refused unless asked for: a small file can claim any size."""
+
+ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
+"""Formats whose frames follow each other in time; a TIFF's or a phone's several pictures do not."""
+
+SOFTWARE, DESCRIPTION, ORIENTATION = 0x0131, 0x010E, 0x0112
+"""Exif tags."""
+
+MARK = "stylize "
+"""With what the metadata of our own results begin."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture of a photo."""
+
+    pixels: AnyPixels
+    alpha: npt.NDArray[Any] | None = None
+    """(H, W), opacity in the pixels' own type; None where all is opaque."""
+    duration: float = 0
+    """How long it is shown in an animation, ms."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture file's contents, upright."""
+
+    frames: list[Frame]
+    """One, or those of an animation."""
+    profile: bytes | None = None
+    """ICC profile of the pixels' RGB space; None stands for sRGB."""
+    exif: bytes = b""
+    """Without the orientation."""
+    xmp: bytes = b""
+    resolution: tuple[float, float] | None = None
+    """Pixels an inch, across and down."""
+    loop: int = 0
+    """How often an animation runs; 0 for ever."""
+    format: str = ""
+    """Pillow's name of the format it was read from."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        height, width = self.frames[0].pixels.shape[:2]
+        return height, width
+
+
+def read_photo(source: Path | bytes, max_megapixels: float = MAX_MEGAPIXELS) -> Photo:
+    """Read a picture file, or its bytes.
+
+    RGB pictures come in their own colour space; grey, palette and CMYK ones in sRGB.
+
+    Raises:
+        UsageError: no such file.
+        StylizeError: it is no readable picture, or has too many pixels.
+    """
+    name = "the picture" if isinstance(source, bytes) else str(source)
+    if isinstance(source, Path):
+        check_file(source)
+        prepare_heif(source)
+    with explained(name, source):
+        if deep.is_deep(source):
+            return _read_deep(source, name, max_megapixels)
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(file) as image:
+            frames = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
+            _check_size(name, image.width, image.height, frames, max_megapixels)
+            return _read_pillow(image, frames)
+
+
+def is_own_result(path: Path) -> bool:
+    """Whether a file says that stylize made it; False where it cannot be read."""
+    with suppress(Exception), Image.open(path) as image:
+        exif = image.getexif()
+        words = [exif.get(SOFTWARE), exif.get(DESCRIPTION), image.info.get("comment")]
+        return any(
+            (word.decode("latin-1") if isinstance(word, bytes) else str(word)).startswith(MARK)
+            for word in words
+        )
+    return False
+
+
+def _read_pillow(image: Image.Image, frames: int) -> Photo:
+    if frames > 1:
+        loop = image.info.get("loop", 0)
+        skip = 1 if image.info.get("default_image") else 0  # an APNG's still for old viewers
+        pictures = [
+            replace(_frame(frame.copy()), duration=frame.info.get("duration", 0))
+            for number, frame in enumerate(ImageSequence.Iterator(image))
+            if number >= skip
+        ]
+        return Photo(pictures, loop=loop, format=image.format or "")
+    image.load()
+    # Also takes the orientation out of Exif and XMP.
+    upright = ImageOps.exif_transpose(image)
+    info = upright.info
+    profile = info.get("icc_profile")
+    keeps = upright.mode in ("RGB", "RGBA") and is_rgb_profile(profile)
+    if upright.mode in ("RGB", "RGBA") and not keeps:
+        upright.info.pop("icc_profile", None)  # broken, or of another kind of picture
+    xmp = info.get("xmp", info.get("XML:com.adobe.xmp", b""))
+    resolution = info.get("dpi")
+    return Photo(
+        [_frame(upright, in_own_space=keeps)],
+        profile=profile if keeps else None,
+        exif=upright.getexif().tobytes() if upright.getexif() else b"",
+        xmp=xmp.encode() if isinstance(xmp, str) else xmp,
+        resolution=(float(resolution[0]), float(resolution[1])) if resolution else None,
+        format=image.format or "",
+    )
+
+
+def _frame(image: Image.Image, in_own_space: bool = False) -> Frame:
+    if not in_own_space:
+        image = to_srgb(image)
+    alpha = np.asarray(image.getchannel("A")) if image.has_transparency_data else None
+    return Frame(np.asarray(image.convert("RGB")), alpha)
+
+
+def _read_deep(source: Path | bytes, name: str, max_megapixels: float) -> Photo:
+    found = deep.open_deep(source)
+    _check_size(name, found.width, found.height, 1, max_megapixels)
+    pixels, alpha = found.read()
+    profile = found.profile if is_rgb_profile(found.profile) else None
+    return Photo(
+        [Frame(pixels, alpha)],
+        profile=profile,
+        exif=_without_orientation(found.exif),
+        xmp=found.xmp,
+        resolution=found.resolution,
+        format=found.format,
+    )
+
+
+def _without_orientation(data: bytes) -> bytes:
+    exif = Image.Exif()
+    with suppress(Exception):  # Pillow raises all kinds of errors at broken Exif
+        exif.load(data)
+        exif.pop(ORIENTATION, None)
+    return exif.tobytes() if exif else b""
+
+
+def _check_size(name: str, width: int, height: int, frames: int, limit: float) -> None:
+    megapixels = width * height * frames / 1e6
+    if megapixels > limit:
+        what = f"{frames} frames of {width} x {height}" if frames > 1 else f"{width} x {height}"
+        raise StylizeError(
+            f"{name} has {what} pixels, {megapixels:.0f} megapixels; up to {limit:g} are read, "
+            f"--max-megapixels {megapixels + 1:.0f} raises that"
+        )

@@ -1,0 +1,49 @@
+"""Sides of a picture's activations, and of what is stored between passes: arithmetic only."""
+
+from __future__ import annotations
+
+from stylize.networks.plan import Plan
+
+COARSEST = 4
+"""Factor by which the coarsest activations are smaller than the picture: the store's layout is made
+for it."""
+
+
+def needs_one_pass(plan: Plan) -> bool:
+    """Whether a network needs no statistics of the picture."""
+    return all(stage.norm != "instance" for stage in plan.stages)
+
+
+def activation_sides(plan: Plan, height: int, width: int) -> list[tuple[int, int]]:
+    """(H, W) before each stage, and behind the last."""
+    sides = [(height, width)]
+    for stage in plan.stages:
+        height, width = sides[-1]
+        sides.append((stage.output_side(height), stage.output_side(width)))
+    return sides
+
+
+def activation_scales(plan: Plan) -> list[int]:
+    """Factors by which activations are smaller than the picture, before each stage and at the end.
+
+    Example:
+        >>> from stylize.networks.plan import make_plan
+        >>> activation_scales(make_plan())
+        [1, 1, 2, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 2, 1, 1]
+    """
+    scales = [1]
+    for stage in plan.stages:
+        scales.append(scales[-1] * stage.stride // stage.upsample)
+    assert max(scales) == COARSEST
+    return scales
+
+
+def store_shape(plan: Plan, height: int, width: int) -> tuple[int, int]:
+    """Rows, and half-precision numbers in a row, of the store for a picture."""
+    if needs_one_pass(plan):
+        return 0, 0
+    sides, scales = activation_sides(plan, height, width), activation_scales(plan)
+    below = [index for index in range(len(plan.stages)) if scales[index + 1] > 1]
+    values = max(sides[index + 1][1] * plan.stages[index].out_channels for index in below)
+    coarsest_height = min(height for height, _ in sides)
+    return 2 * coarsest_height, values

@@ -1,0 +1,142 @@
+"""How much memory a restyling may take, and how the picture is cut to fit into it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+from stylize.errors import StylizeError, UsageError
+from stylize.inference.layout import store_shape
+from stylize.networks.plan import MIN_SIDE, Plan
+
+ROWS = 32
+"""Full-resolution rows of a band where memory does not decide: at 16 to 64 rows a restyling takes
+the same time within 2 %, as a band then stays in the caches between its operations."""
+
+SHARE = 0.7
+"""Of the free memory that a restyling takes unasked: the rest is for files and for others."""
+
+FULL_PRECISION_BYTES = 128 << 20
+"""Stores up to this size keep single precision, for pictures of up to some 2 megapixels."""
+
+WORKING_ACTIVATIONS = 20
+"""Activations of full resolution, rows of a band high, that bands take at the most (12 to 16
+measured, at 16 to 64 rows)."""
+
+LEAST_ROWS = 4
+"""Rows of a band below which a restyling takes several times longer."""
+
+LOG = logging.getLogger("stylize")
+
+_UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How one picture is streamed."""
+
+    rows: int
+    """Full-resolution rows of a band."""
+    full_precision: bool
+    """Whether the store keeps single precision."""
+    on_disk: bool
+    """Whether the store is a temporary file."""
+    store_bytes: int
+
+
+def parse_memory(text: str) -> int:
+    """Bytes of a size as people write it; K, M, G and T are powers of 1024.
+
+    Example:
+        >>> parse_memory("2GB"), parse_memory("1.5g"), parse_memory("512 MiB")
+        (2147483648, 1610612736, 536870912)
+
+    Raises:
+        UsageError: it is no size.
+    """
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?)(i?B)?\s*", text, re.IGNORECASE)
+    if not match or not float(match[1]):
+        raise UsageError(f"--memory {text!r}: give a size such as 2GB or 800MB")
+    return int(float(match[1]) * 1024 ** _UNITS[match[2].upper()])
+
+
+def free_memory() -> int:
+    """Bytes that this process can take without driving others out: a container's limit counts."""
+    free = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = int((group / "memory.max").read_text())
+        used = int((group / "memory.current").read_text())
+    except (OSError, ValueError):  # no container, no limit ("max"), or no Linux
+        return free
+    return max(0, min(free, limit - used))
+
+
+def cut_picture(
+    plan: Plan, height: int, width: int, pixel_bytes: int, budget: int | None, free: int
+) -> Cut:
+    """Choose bands and store.
+
+    Args:
+        height, width: of the picture in pixels.
+        pixel_bytes: of the picture and its result together, for each pixel.
+        budget: bytes that the restyling may take; None: a share of what is free.
+        free: bytes of free memory.
+
+    Raises:
+        UsageError: the budget does not suffice even with the store in a file.
+    """
+    high, wide = (max(side, MIN_SIDE) for side in (max(height, width), min(height, width)))
+    numbers = math.prod(store_shape(plan, high, wide))
+    row_bytes = WORKING_ACTIVATIONS * plan.stages[0].out_channels * wide * 4
+    pictures = height * width * pixel_bytes
+    allowed = int(free * SHARE) if budget is None else budget
+    full = 4 * numbers <= min(FULL_PRECISION_BYTES, allowed // 4)
+    store = numbers * (4 if full else 2)
+    on_disk = store > 0 and pictures + store + LEAST_ROWS * row_bytes > allowed
+    left = allowed - pictures - (0 if on_disk else store)
+    if left < LEAST_ROWS * row_bytes and budget is not None:
+        least = pictures + LEAST_ROWS * row_bytes
+        raise UsageError(
+            f"{width} x {height} px need at least {math.ceil(least / 2**20)} MB of memory, not "
+            f"{budget >> 20} MB; raise --memory, or make the photo smaller with --size"
+        )
+    if on_disk:
+        LOG.info(
+            "%d MB of memory do not suffice for %d x %d px: %d MB are kept in a temporary file in "
+            "%s, which takes longer",
+            allowed >> 20, width, height, store >> 20, tempfile.gettempdir(),
+        )  # fmt: skip
+    rows = min(ROWS, max(LEAST_ROWS, left // row_bytes))
+    return Cut(rows, full, on_disk, store)
+
+
+def allocate_store(shape: tuple[int, int], cut: Cut) -> npt.NDArray[Any]:
+    """The store in the host's memory, or in a file that goes with the process whatever ends it.
+
+    Raises:
+        StylizeError: the disk has no room for it.
+    """
+    dtype = np.float32 if cut.full_precision else np.float16
+    if not cut.on_disk:
+        return np.empty(shape, dtype)
+    try:
+        with tempfile.TemporaryFile(prefix="stylize-") as file:
+            if hasattr(os, "posix_fallocate"):  # a full disk must show now, not at a later write
+                os.posix_fallocate(file.fileno(), 0, cut.store_bytes)
+            return np.memmap(file, dtype, "w+", shape=shape)
+    except OSError as error:
+        raise StylizeError(
+            f"cannot keep {cut.store_bytes >> 20} MB in {tempfile.gettempdir()}: "
+            f"{error.strerror or error}; set TMPDIR to a folder with room, or use --size"
+        ) from error

@@ -1,0 +1,111 @@
+"""Jobs carried out: one photo is decoded and one encoded while a third is restyled."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import stylize
+from stylize.errors import StylizeError
+from stylize.imaging.photo import MARK, MAX_MEGAPIXELS, Photo, read_photo
+from stylize.imaging.write import FORMATS, encode_photo, write_photo
+from stylize.inference.batch import Job
+from stylize.inference.restyle import Look, restyle_photo
+
+if TYPE_CHECKING:
+    from stylize.inference.stylizer import Stylizer
+
+LARGE = 40_000_000
+"""Pixels from which on a photo is handled alone: a second one beside it would take memory that it
+needs."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job."""
+
+    job: Job
+    error: StylizeError | None = None
+
+
+def run_jobs(
+    stylizer: Stylizer,
+    jobs: Sequence[Job],
+    look: Look,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    on_progress: Callable[[float], None] = lambda done: None,
+) -> Iterator[Outcome]:
+    """Restyle files; a bad one costs no other.
+
+    Args:
+        on_progress: called with the number of photos restyled so far, parts counted.
+
+    Yields:
+        The outcomes in the order of the jobs. Whoever stops asking leaves only whole files.
+    """
+
+    def decode(job: Job) -> Photo:
+        source = sys.stdin.buffer.read() if job.source is None else job.source
+        return read_photo(source, max_megapixels)
+
+    with ThreadPoolExecutor(1) as decoder, ThreadPoolExecutor(1) as encoder:
+        coming: Future[Photo] | None = None
+        writing: deque[tuple[Job, Future[None]]] = deque()
+        try:
+            for number, job in enumerate(jobs):
+                photo_future = coming or decoder.submit(decode, job)
+                coming = None
+                try:
+                    photo = photo_future.result()
+                    large = photo.size[0] * photo.size[1] >= LARGE
+                    if not large and number + 1 < len(jobs):
+                        coming = decoder.submit(decode, jobs[number + 1])
+                    restyled = restyle_photo(
+                        stylizer,
+                        photo,
+                        look,
+                        lambda part, n=number: on_progress(n + part),  # type: ignore[misc]
+                    )
+                except StylizeError as error:
+                    yield from _written(writing, keep=0)
+                    yield Outcome(job, error)
+                    continue
+                del photo, photo_future
+                writing.append((job, encoder.submit(_write, job, restyled, stylizer)))
+                del restyled
+                yield from _written(writing, keep=0 if large else 1)
+            yield from _written(writing, keep=0)
+        finally:
+            if coming:
+                coming.cancel()
+
+
+def _written(writing: deque[tuple[Job, Future[None]]], keep: int) -> Iterator[Outcome]:
+    """Wait until at most `keep` results are still being written."""
+    while len(writing) > keep:
+        job, future = writing.popleft()
+        try:
+            future.result()
+        except StylizeError as error:
+            yield Outcome(job, error)
+        else:
+            yield Outcome(job)
+
+
+def _write(job: Job, photo: Photo, stylizer: Stylizer) -> None:
+    software = (
+        f"{MARK}{stylize.__version__}; style {stylizer.card.name}; model sha256 {stylizer.sha256}"
+    )
+    if job.target is not None:
+        write_photo(job.target, photo, software)
+        return
+    format_name = photo.format if photo.format in FORMATS.values() else "PNG"
+    try:
+        sys.stdout.buffer.write(encode_photo(photo, format_name, software))
+        sys.stdout.buffer.flush()
+    except (ValueError, OSError) as error:
+        raise StylizeError(f"cannot write to standard output: {error}") from error

@@ -1,0 +1,240 @@
+"""Photos as people have them: nothing that the file carries is lost."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import pyvips
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from stylize.errors import StylizeError
+from stylize.imaging.photo import Photo, is_own_result, read_photo
+from stylize.imaging.write import encode_photo, write_photo
+from tests.conftest import SRGB, SWAPPED, make_picture, save_picture
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf/></x:xmpmeta>'
+
+
+def deep_file(path: Path, bands: int = 3, profile: bytes = b"") -> npt.NDArray[np.uint16]:
+    """A 16-bit file with more levels than 8 bits have; its values."""
+    ramp = np.linspace(0, 65535, 40 * 50 * bands).astype(np.uint16).reshape(40, 50, bands)
+    image = pyvips.Image.new_from_array(ramp).copy(
+        interpretation="rgb16" if bands > 2 else "grey16"
+    )
+    if profile:
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
+    image.write_to_file(str(path))
+    return ramp
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif", "avif"])
+def test_metadata_survives(tmp_path: Path, ending: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x010E] = 6, "Camera", "my holiday"
+    exif.get_ifd(0x8769)[0x829A] = 0.01  # exposure time
+    source = tmp_path / f"photo.{ending}"
+    picture = Image.fromarray(make_picture(30, 50))
+    picture.save(source, exif=exif, xmp=XMP, dpi=(240, 240), icc_profile=SWAPPED)
+    photo = read_photo(source)
+    assert photo.size == (50, 30)  # upright
+    target = tmp_path / f"out.{ending}"
+    write_photo(target, photo, "stylize 9")
+    with Image.open(target) as image:
+        found = image.getexif()
+        assert found[0x010F] == "Camera"
+        assert found[0x010E] == "my holiday"
+        assert 0x0112 not in found
+        assert found[0x0131] == "stylize 9"
+        assert found.get_ifd(0x8769)[0x829A] == pytest.approx(0.01)
+        assert image.info["icc_profile"] == SWAPPED
+        if ending in ("jpg", "tif"):
+            assert image.info["dpi"] == (240, 240)
+        if ending != "png":  # Pillow's writer takes XMP for a PNG in another way
+            assert image.info["xmp"] == XMP
+
+
+def test_a_thumbnail_of_the_old_picture_does_not_survive(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "Camera"
+    thumbnail = io.BytesIO()
+    Image.new("RGB", (16, 16), "red").save(thumbnail, "JPEG")
+    data = bytearray(exif.tobytes())
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(make_picture(30, 50)).save(path, exif=bytes(data))
+    write_photo(tmp_path / "out.jpg", read_photo(path), "stylize 9")
+    with Image.open(tmp_path / "out.jpg") as image:
+        assert not image.getexif().get_ifd(1)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+@pytest.mark.parametrize("bands", [1, 2, 3, 4])
+def test_sixteen_bits_stay_sixteen(tmp_path: Path, ending: str, bands: int) -> None:
+    values = deep_file(tmp_path / f"deep.{ending}", bands)
+    photo = read_photo(tmp_path / f"deep.{ending}")
+    frame = photo.frames[0]
+    assert frame.pixels.dtype == np.uint16
+    colours = values[..., :3] if bands > 2 else np.repeat(values[..., :1], 3, axis=2)
+    assert np.array_equal(frame.pixels, colours)
+    assert (frame.alpha is not None) == (bands in (2, 4))
+    write_photo(tmp_path / f"out.{ending}", photo, "stylize 9")
+    again = read_photo(tmp_path / f"out.{ending}").frames[0]
+    assert np.array_equal(again.pixels, colours)
+    assert np.unique(again.pixels).size > 256
+    assert is_own_result(tmp_path / f"out.{ending}")
+
+
+def test_sixteen_bits_keep_their_profile(tmp_path: Path) -> None:
+    deep_file(tmp_path / "deep.png", profile=SWAPPED)
+    photo = read_photo(tmp_path / "deep.png")
+    assert photo.profile == SWAPPED
+    write_photo(tmp_path / "out.png", photo)
+    assert read_photo(tmp_path / "out.png").profile == SWAPPED
+
+
+@pytest.mark.parametrize(("ending", "mode"), [("gif", "P"), ("webp", "RGB"), ("png", "RGB")])
+def test_animations_keep_their_frames_and_durations(tmp_path: Path, ending: str, mode: str) -> None:
+    frames = [Image.fromarray(make_picture(20, 24, seed)).convert(mode) for seed in range(3)]
+    source = tmp_path / f"moving.{ending}"
+    frames[0].save(
+        source, save_all=True, append_images=frames[1:], duration=[100, 200, 300], loop=2
+    )
+    photo = read_photo(source)
+    assert [frame.duration for frame in photo.frames] == [100, 200, 300]
+    target = tmp_path / f"out.{ending}"
+    write_photo(target, photo, "stylize 9")
+    again = read_photo(target)
+    assert [frame.duration for frame in again.frames] == [100, 200, 300]
+    assert again.loop == 2
+    for before, after in zip(photo.frames, again.frames, strict=True):
+        difference = np.abs(before.pixels.astype(int) - after.pixels).mean()
+        assert difference < 12  # a palette of 256 colours, or WebP's quantisation
+    write_photo(tmp_path / "first.jpg", photo)
+    assert len(read_photo(tmp_path / "first.jpg").frames) == 1
+
+
+def test_several_pictures_in_a_tiff_are_no_animation(tmp_path: Path) -> None:
+    pages = [Image.fromarray(make_picture(20, 24, seed)) for seed in range(2)]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    assert len(read_photo(tmp_path / "pages.tif").frames) == 1
+
+
+def test_heic(tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pixels = make_picture(64, 80)
+    heif = pillow_heif.from_bytes("RGB", (80, 64), pixels.tobytes())
+    heif.save(tmp_path / "phone.heic", quality=95)
+    found = read_photo(tmp_path / "phone.heic").frames[0].pixels
+    assert np.abs(found.astype(int) - pixels).mean() < 4
+
+
+def test_grey_palette_and_cmyk_become_srgb(tmp_path: Path) -> None:
+    for mode in ("1", "L", "P", "CMYK"):
+        path = tmp_path / "photo.tif"
+        Image.fromarray(make_picture(20, 30)).convert(mode).save(path)
+        photo = read_photo(path)
+        assert photo.profile is None
+        assert photo.frames[0].pixels.shape == (20, 30, 3)
+
+
+def test_a_profile_of_another_kind_is_no_profile(tmp_path: Path) -> None:
+    pixels = make_picture(16, 16)
+    Image.fromarray(pixels).save(tmp_path / "broken.png", icc_profile=b"no profile")
+    photo = read_photo(tmp_path / "broken.png")
+    assert photo.profile is None
+    assert np.array_equal(photo.frames[0].pixels, pixels)
+
+
+def test_too_many_pixels_name_the_option(tmp_path: Path) -> None:
+    path = save_picture(tmp_path / "photo.png", 100, 100)
+    with pytest.raises(StylizeError, match=r"has 100 x 100 pixels.*--max-megapixels 1 raises that"):
+        read_photo(path, max_megapixels=0.009)
+    deep_file(tmp_path / "deep.png")
+    with pytest.raises(StylizeError, match="--max-megapixels"):
+        read_photo(tmp_path / "deep.png", max_megapixels=0.001)
+
+
+def test_pillows_own_limit_stays_as_it_was(tmp_path: Path) -> None:
+    before = Image.MAX_IMAGE_PIXELS
+    read_photo(save_picture(tmp_path / "photo.png"))
+    assert before == Image.MAX_IMAGE_PIXELS
+    assert before is not None
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif", "gif", "bmp", "avif", "deep.png"])
+def test_truncated_files_are_one_line(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"whole.{ending}"
+    if ending == "deep.png":
+        deep_file(path)
+    else:
+        Image.fromarray(make_picture(90, 120)).save(path)
+    data = path.read_bytes()
+    refused = 0
+    for part in (0.02, 0.3, 0.6, 0.9):
+        cut = tmp_path / f"cut.{ending}"
+        cut.write_bytes(data[: int(len(data) * part)])
+        try:
+            read_photo(cut)
+        except StylizeError as error:
+            refused += 1
+            assert str(cut) in str(error)
+            assert "\n" not in str(error)
+    assert refused >= 2  # what a decoder accepts without its last bytes is its own affair
+
+
+@given(st.binary(max_size=200), st.sampled_from(["jpg", "png", "webp", "tif", "gif"]))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_corrupt_bytes_never_raise_anything_else(noise: bytes, ending: str) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(make_picture(24, 24)).save(buffer, Image.registered_extensions()[f".{ending}"])
+    data = bytearray(buffer.getvalue())
+    for number, byte in enumerate(noise):  # scattered over the file
+        data[(number * 7919) % len(data)] ^= byte
+    try:
+        photo = read_photo(bytes(data))
+    except StylizeError as error:
+        assert "\n" not in str(error)
+    else:
+        assert photo.frames
+
+
+@given(
+    st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"]),
+    st.integers(1, 30),
+    st.integers(1, 30),
+    st.integers(1, 8),
+)
+@settings(max_examples=60, deadline=None)
+def test_modes_sizes_and_orientations(mode: str, height: int, width: int, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(make_picture(height, width)).convert(mode)
+    buffer = io.BytesIO()
+    image.save(buffer, "TIFF" if mode == "CMYK" else "PNG", exif=exif)
+    photo = read_photo(buffer.getvalue())
+    assert photo.size == ((width, height) if orientation > 4 else (height, width))
+    assert (photo.frames[0].alpha is not None) == (mode in ("LA", "RGBA"))
+    assert encode_photo(photo, "PNG")
+
+
+def test_standard_srgb_profiles_are_kept_too(tmp_path: Path) -> None:
+    Image.fromarray(make_picture(16, 16)).save(tmp_path / "photo.jpg", icc_profile=SRGB)
+    photo: Photo = read_photo(tmp_path / "photo.jpg")
+    assert photo.profile == SRGB
+
+
+def test_what_is_no_result_of_ours(tmp_path: Path) -> None:
+    path = save_picture(tmp_path / "photo.png")
+    assert not is_own_result(path)
+    (tmp_path / "text.jpg").write_text("stylize ")
+    assert not is_own_result(tmp_path / "text.jpg")
+    exif: Any = Image.Exif()
+    exif[0x0131] = "stylist"
+    Image.fromarray(make_picture(8, 8)).save(tmp_path / "other.jpg", exif=exif)
+    assert not is_own_result(tmp_path / "other.jpg")

@@ -1,0 +1,76 @@
+"""Budgets: what a restyling may take, and how the picture is cut for it."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stylize.errors import StylizeError, UsageError
+from stylize.inference import memory
+from stylize.inference.memory import LEAST_ROWS, ROWS, Cut, cut_picture, parse_memory
+from stylize.networks.plan import make_plan
+
+GIB = 1 << 30
+PLAN = make_plan()
+
+
+@pytest.mark.parametrize("text", ["", "2", "lots", "-1GB", "0GB", "2 XB", "1e9"])
+def test_sizes_that_are_none(text: str) -> None:
+    if text == "2":
+        assert parse_memory(text) == 2
+        return
+    with pytest.raises(UsageError, match=re.escape(f"--memory {text!r}")):
+        parse_memory(text)
+
+
+def test_the_store_follows_the_budget() -> None:
+    plenty = cut_picture(PLAN, 3000, 4000, 6, None, 64 * GIB)
+    assert plenty == Cut(ROWS, False, False, plenty.store_bytes)
+    assert plenty.store_bytes == 750 * 2 * 1000 * 128 * 2  # two quarter planes of 128 channels
+    tight = cut_picture(PLAN, 3000, 4000, 6, 300 << 20, 64 * GIB)
+    assert tight.on_disk
+    assert LEAST_ROWS <= tight.rows <= ROWS
+    small = cut_picture(PLAN, 600, 800, 6, None, 64 * GIB)
+    assert small.full_precision
+    one_pass = cut_picture(make_plan("batch"), 3000, 4000, 6, None, GIB)
+    assert (one_pass.store_bytes, one_pass.on_disk) == (0, False)
+
+
+@given(st.integers(1, 20000), st.integers(1, 20000), st.integers(20, 40))
+def test_what_is_chosen_fits_the_budget(height: int, width: int, power: int) -> None:
+    budget = 1 << power
+    try:
+        cut = cut_picture(PLAN, height, width, 6, budget, 64 * GIB)
+    except UsageError as error:
+        least = re.search(r"at least (\d+) MB", str(error))
+        assert least
+        assert (int(least[1]) << 20) >= budget
+        # What it asks for does suffice.
+        cut_picture(PLAN, height, width, 6, int(least[1]) << 20, 64 * GIB)
+        return
+    bands = cut.rows * memory.WORKING_ACTIVATIONS * 32 * max(8, min(height, width)) * 4
+    in_memory = 0 if cut.on_disk else cut.store_bytes
+    assert height * width * 6 + in_memory + bands <= budget
+    assert LEAST_ROWS <= cut.rows <= ROWS
+
+
+def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(StylizeError, match="No space left on device; set TMPDIR"):
+        memory.allocate_store((8, 100), Cut(8, False, True, 1600))
+
+
+def test_a_file_is_gone_at_once(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    store = memory.allocate_store((8, 100), Cut(8, False, True, 1600))
+    store[:] = 7
+    assert isinstance(store, np.memmap)
+    assert not list(type(tmp_path)(tmp_path).iterdir())  # type: ignore[attr-defined, call-arg]

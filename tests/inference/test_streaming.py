@@ -1,0 +1,219 @@
+"""Pictures in bands: the same as the whole-picture pass, whatever the bands and the size."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stylize.errors import StylizeError
+from stylize.inference.backend import BandMemoryError, Moments, Tile
+from stylize.inference.layout import store_shape
+from stylize.inference.memory import Cut
+from stylize.inference.streaming import Streamer
+from stylize.inference.torch_backend import TorchBackend
+from stylize.networks.plan import NORMS, Norm, Stage
+from stylize.networks.transformer import TransformerNet
+from tests.conftest import make_picture
+
+CPU = torch.device("cpu")
+
+Floats = npt.NDArray[np.float32]
+
+
+@cache
+def network(norm: Norm) -> TransformerNet:
+    """A narrow network whose norms have learned something."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        made = TransformerNet(norm, width=0.25)
+        for name, parameter in made.named_parameters():
+            if "norm" in name:
+                torch.nn.init.uniform_(parameter, 0.5, 1.5)
+        made.train()
+        with torch.no_grad():  # running statistics
+            for _ in range(30):
+                made(torch.rand(2, 3, 24, 24))
+    return made.eval()
+
+
+def whole(norm: Norm, pixels: Floats) -> Floats:
+    batch = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        found: Floats = network(norm)(batch).clamp(0, 1)[0].permute(1, 2, 0).numpy()
+    return found
+
+
+def streamed(
+    norm: Norm,
+    pixels: npt.NDArray[np.generic],
+    rows: int = 16,
+    full: bool = True,
+    on_disk: bool = False,
+    backend: TorchBackend | None = None,
+) -> npt.NDArray[np.generic]:
+    net = network(norm)
+    tensors = net.tensors()
+    norms = {name: t.double().numpy() for name, t in tensors.items() if ".norm." in name}
+    height, width = sorted(pixels.shape[:2], reverse=True)
+    rows_, values = store_shape(net.plan, max(height, 8), max(width, 8))
+    cut = Cut(rows, full, on_disk, rows_ * values * (4 if full else 2))
+    with torch.inference_mode():
+        backend = backend or TorchBackend(net.plan, tensors, CPU)
+        return Streamer(net.plan, norms, backend, cut).restyle(pixels)
+
+
+def random_picture(height: int, width: int, seed: int = 0) -> Floats:
+    return np.random.default_rng(seed).random((height, width, 3), np.float32)
+
+
+# With a store in single precision the two differ by the rounding of sums in another order: some
+# hundred operations of 2^-24 each, on values of up to 10, enlarged by the norms' 1 / deviation.
+SINGLE = 2e-5
+# In half precision every stored value is rounded by 2^-11 of itself, and so is the running sum of
+# five blocks; random weights on noise make more of it than trained ones do.
+HALF = 1 / 255
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@given(
+    height=st.integers(1, 45),
+    width=st.integers(1, 45),
+    rows=st.integers(1, 48),
+    seed=st.integers(0, 9),
+)
+@settings(max_examples=25, deadline=None)
+def test_bands_give_the_whole_pictures_result(
+    norm: Norm, height: int, width: int, rows: int, seed: int
+) -> None:
+    pixels = random_picture(height, width, seed)
+    expected = whole(norm, pixels)
+    np.testing.assert_allclose(streamed(norm, pixels, rows), expected, atol=SINGLE, rtol=0)
+    half = streamed(norm, pixels, rows, full=False)
+    np.testing.assert_allclose(half, expected, atol=HALF, rtol=0)
+
+
+@pytest.mark.parametrize("height", range(28, 36))
+@pytest.mark.parametrize("width", range(28, 36))
+def test_every_remainder_of_both_sides(height: int, width: int) -> None:
+    pixels = random_picture(height, width)
+    np.testing.assert_allclose(
+        streamed("instance", pixels, 8), whole("instance", pixels), atol=SINGLE, rtol=0
+    )
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (3, 500)])
+def test_extreme_shapes(shape: tuple[int, int]) -> None:
+    pixels = random_picture(*shape)
+    for norm in NORMS:
+        np.testing.assert_allclose(
+            streamed(norm, pixels, 4), whole(norm, pixels), atol=SINGLE, rtol=0
+        )
+
+
+def test_levels_are_within_one_of_the_whole_picture() -> None:
+    pixels = make_picture(90, 130)
+    expected = np.rint(whole("instance", pixels.astype(np.float32) / 255) * 255)
+    for full in (True, False):
+        found = streamed("instance", pixels, 16, full)
+        assert found.dtype == np.uint8
+        assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+def test_sixteen_bits_in_sixteen_bits_out() -> None:
+    pixels = make_picture(40, 30).astype(np.uint16) * 257 + 100
+    found = streamed("instance", pixels)
+    assert found.dtype == np.uint16
+    expected = whole("instance", pixels.astype(np.float32) / 65535) * 65535
+    assert np.abs(found.astype(float) - expected).max() <= 65535 * SINGLE + 0.5
+    assert np.unique(found).size > 256
+
+
+def test_a_flat_picture_stays_flat() -> None:
+    """White paper: every plane is constant, and half precision must not turn that into noise."""
+    for level in (0.0, 0.9, 1.0):
+        pixels = np.full((40, 52, 3), level, np.float32)
+        found = streamed("instance", pixels, 8, full=False)
+        np.testing.assert_allclose(found, whole("instance", pixels), atol=HALF, rtol=0)
+        assert np.ptp(found.astype(float), axis=(0, 1)).max() <= 1 / 255
+
+
+def test_a_dark_beginning_does_not_spoil_the_rest() -> None:
+    """The first band, around whose mean all is stored, is nothing like the others."""
+    pixels = random_picture(64, 40) * 0.1 + 0.9
+    pixels[:4] = 0
+    found = streamed("instance", pixels, 4, full=False)
+    np.testing.assert_allclose(found, whole("instance", pixels), atol=HALF, rtol=0)
+
+
+def test_a_store_on_disk_changes_nothing() -> None:
+    pixels = random_picture(50, 41)
+    for full in (True, False):
+        in_memory = streamed("instance", pixels, 8, full)
+        assert np.array_equal(streamed("instance", pixels, 8, full, on_disk=True), in_memory)
+
+
+class Cramped(TorchBackend):
+    """Has memory for tiles up to a number of rows."""
+
+    limit = 6
+
+    def convolve(self, stage: Stage, tile: Tile, turned: bool) -> torch.Tensor:
+        if tile.count > self.limit * stage.upsample + 2 * stage.padding:
+            raise BandMemoryError
+        return super().convolve(stage, tile, turned)
+
+
+def test_too_little_memory_halves_the_band_and_goes_on() -> None:
+    net = network("instance")
+    pixels = random_picture(60, 50)
+    cramped = Cramped(net.plan, net.tensors(), CPU)
+    np.testing.assert_allclose(
+        streamed("instance", pixels, 40, backend=cramped),
+        whole("instance", pixels),
+        atol=SINGLE,
+        rtol=0,
+    )
+    cramped.limit = -9
+    with pytest.raises(StylizeError, match="not enough memory for a single row"):
+        streamed("instance", pixels, 40, backend=cramped)
+
+
+def test_progress_rises_to_one() -> None:
+    net = network("instance")
+    tensors = net.tensors()
+    norms = {name: t.double().numpy() for name, t in tensors.items() if ".norm." in name}
+    seen: list[float] = []
+    cut = Cut(16, True, False, 0)
+    with torch.inference_mode():
+        backend = TorchBackend(net.plan, tensors, CPU)
+        Streamer(net.plan, norms, backend, cut, seen.append).restyle(make_picture(70, 40))
+    assert len(seen) > len(net.plan.stages)
+    assert seen == sorted(seen)
+    assert seen[-1] == pytest.approx(1)
+
+
+@given(
+    st.lists(
+        st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=9), min_size=1, max_size=6
+    )
+)
+def test_merged_moments_are_those_of_all_values(parts: list[list[float]]) -> None:
+    def moments(values: npt.NDArray[np.float64]) -> Moments:
+        mean = values.mean(keepdims=True)
+        return Moments(values.size, mean, np.square(values - mean).sum(keepdims=True))
+
+    arrays = [np.array(part) for part in parts]
+    merged = moments(arrays[0])
+    for array in arrays[1:]:
+        merged = merged.merged(moments(array))
+    expected = moments(np.concatenate(arrays))
+    assert merged.count == expected.count
+    # Double precision, sums of at most 54 values below 1e3: 54 * 1e3 * 2^-52, and its square.
+    np.testing.assert_allclose(merged.mean, expected.mean, atol=1e-10)
+    np.testing.assert_allclose(merged.m2, expected.m2, rtol=1e-9, atol=1e-6)
