@@ -90,14 +90,15 @@ class TestApply:
         bad = tmp_path / "bad.jpg"
         bad.write_text("no picture")
         done = run(
-            "apply", photos[0], bad, photos[1], "-s", trained.instance, "-o", tmp_path / "out"
-        )
+            "apply", photos[0], bad, photos[1], "-s", trained.instance, "-o", tmp_path / "out",
+            "--quiet", COLUMNS="500",
+        )  # fmt: skip
         assert done.returncode == 1
         assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
             "0-instance.png",
             "1-instance.png",
         ]
-        rows = [line.split(maxsplit=1) for line in done.stderr.splitlines()]
+        rows = [line.strip().split(maxsplit=1) for line in done.stderr.splitlines()]
         assert [str(bad), f"is no readable picture: cannot identify image file '{bad}'"] in rows
         assert "1 of 3 photos could not be restyled" in done.stderr
         assert "Traceback" not in done.stderr

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import typer
 from PIL import Image
@@ -86,13 +87,21 @@ def run_apply(
                 if outcome.error:
                     failures.append(outcome)
                 elif outcome.job.target:
-                    tqdm.write(str(outcome.job.target), file=sys.stdout)
+                    _print(str(outcome.job.target), bar)
         except KeyboardInterrupt:
             bar.close()
             written = done - len(failures)
             typer.echo(f"stylize: stopped; {written} of {count} photos are done", err=True)
             raise typer.Exit(INTERRUPTED) from None
     _say_failures(failures, count)
+
+
+def _print(text: str, bar: tqdm[NoReturn]) -> None:
+    """A result's name; past the bar where one is shown, which `tqdm.write` would make appear."""
+    if bar.disable or bar.last_print_t < bar.start_t + BAR_DELAY:
+        typer.echo(text)
+    else:
+        tqdm.write(text, file=sys.stdout)
 
 
 def _say_left_out(existing: int, own_results: int, quiet: bool) -> None:

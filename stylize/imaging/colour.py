@@ -123,9 +123,9 @@ def recolour(light: AnyPixels, colour: AnyPixels, white: float) -> AnyPixels:
     """
     luma = light @ LUMA
     chroma = colour - (colour @ LUMA)[..., None]
-    with np.errstate(divide="ignore"):
-        room = np.where(chroma > 0, white - luma[..., None], luma[..., None]) / np.abs(chroma)
-    factor = np.nan_to_num(room, nan=1.0, posinf=1.0).min(-1).clip(0, 1)
+    room = np.where(chroma > 0, white - luma[..., None], luma[..., None])
+    tiny = np.float32(1e-6 * white)  # below which a channel takes no room
+    factor = (room / np.maximum(np.abs(chroma), tiny)).min(-1).clip(0, 1)
     found: AnyPixels = luma[..., None] + factor[..., None] * chroma
     return found
 

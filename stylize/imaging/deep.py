@@ -77,8 +77,7 @@ class DeepPicture:
         try:
             values: Pixels16 = self.image.numpy()
         except pyvips.Error as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise StylizeError(f"the pixels cannot be read: {reason}") from error
+            raise StylizeError(f"the pixels cannot be read: {_one_line(error)}") from error
         values = values.reshape(self.height, self.width, -1)
         colours = 3 if values.shape[2] >= 3 else 1
         alpha = values[..., colours] if values.shape[2] > colours else None
@@ -100,7 +99,7 @@ def open_deep(source: Path | bytes) -> DeepPicture:
         if image.interpretation == "cmyk":
             image = image.icc_transform("srgb", embedded=True, depth=16)
     except pyvips.Error as error:
-        raise StylizeError(f"the header cannot be read: {error}") from error
+        raise StylizeError(f"the header cannot be read: {_one_line(error)}") from error
 
     def blob(name: str) -> bytes:
         return bytes(image.get(name)) if name in image.get_fields() else b""
@@ -155,6 +154,11 @@ def encode(
     image = image.copy()
     image.set_type(pyvips.GValue.gstr_type, "image-description", description)
     return bytes(image.tiffsave_buffer(compression="deflate", predictor="horizontal"))
+
+
+def _one_line(error: Exception) -> str:
+    """The last thing that libvips had to say."""
+    return str(error).strip().splitlines()[-1].strip()
 
 
 def _load(source: Path | bytes) -> Any:

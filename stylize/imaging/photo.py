@@ -33,6 +33,10 @@ ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
 SOFTWARE, DESCRIPTION, ORIENTATION = 0x0131, 0x010E, 0x0112
 """Exif tags."""
 
+TIFF_DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
+"""Tags of a TIFF that describe the photo: description, make, model, software, date, artist,
+copyright."""
+
 MARK = "stylize "
 """With what the metadata of our own results begin."""
 
@@ -126,16 +130,25 @@ def _read_pillow(image: Image.Image, frames: int) -> Photo:
     keeps = upright.mode in ("RGB", "RGBA") and is_rgb_profile(profile)
     if upright.mode in ("RGB", "RGBA") and not keeps:
         upright.info.pop("icc_profile", None)  # broken, or of another kind of picture
-    xmp = info.get("xmp", info.get("XML:com.adobe.xmp", b""))
+    xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or image.info.get("xmp") or b""
     resolution = info.get("dpi")
     return Photo(
         [_frame(upright, in_own_space=keeps)],
         profile=profile if keeps else None,
-        exif=upright.getexif().tobytes() if upright.getexif() else b"",
+        exif=_exif_of(image, upright),
         xmp=xmp.encode() if isinstance(xmp, str) else xmp,
         resolution=(float(resolution[0]), float(resolution[1])) if resolution else None,
         format=image.format or "",
     )
+
+
+def _exif_of(image: Image.Image, upright: Image.Image) -> bytes:
+    if image.format != "TIFF":
+        exif = upright.getexif()
+    else:  # whose own tags say how its pixels lie, and are no longer true
+        exif, tags = Image.Exif(), image.getexif()
+        exif.update({tag: tags[tag] for tag in TIFF_DESCRIPTIVE if tag in tags})
+    return exif.tobytes() if exif else b""
 
 
 def _frame(image: Image.Image, in_own_space: bool = False) -> Frame:

@@ -42,6 +42,8 @@ _DEEP = {"PNG": ".png", "TIFF": ".tif"}
 _JPEG_SEGMENT = 65000
 """Bytes of Exif or XMP that a JPEG holds."""
 
+_TIFF_XMP = 700
+
 # Exif tags.
 _SOFTWARE, _EXIF_IFD, _WIDTH, _HEIGHT = 0x0131, 0x8769, 0xA002, 0xA003
 
@@ -96,7 +98,7 @@ def encode_photo(photo: Photo, format_name: str, software: str = "") -> bytes:
         ValueError, OSError: the format does not hold such a picture.
     """
     first = photo.frames[0]
-    exif = _exif(photo, software)
+    exif = _exif(photo, software, format_name)
     if first.pixels.dtype == np.uint16 and format_name in _DEEP:
         blobs = {
             "exif-data": exif,
@@ -159,18 +161,19 @@ def _eight_bits(values: AnyPixels) -> AnyPixels:
     return rounded
 
 
-def _exif(photo: Photo, software: str) -> bytes:
+def _exif(photo: Photo, software: str, format_name: str) -> bytes:
     """The photo's Exif with our name, and the size that the picture has now."""
     exif = Image.Exif()
     if photo.exif:
         with suppress(Exception):  # a photo's own may be broken in any way
             exif.load(photo.exif)
-            inner = exif.get_ifd(_EXIF_IFD)
-            if inner:
-                height, width = photo.size
-                inner[_WIDTH], inner[_HEIGHT] = width, height
+            if _EXIF_IFD in exif:
+                inner = exif.get_ifd(_EXIF_IFD)
+                inner[_HEIGHT], inner[_WIDTH] = photo.size
     if software:
         exif[_SOFTWARE] = software
+    if photo.xmp and format_name == "TIFF":
+        exif[_TIFF_XMP] = photo.xmp
     with suppress(Exception):
         data = exif.tobytes() if exif else b""
         if len(data) < _JPEG_SEGMENT:
@@ -181,6 +184,8 @@ def _exif(photo: Photo, software: str) -> bytes:
 
 
 def _xmp(xmp: bytes, format_name: str) -> dict[str, Any]:
+    if format_name == "TIFF":
+        return {}  # where it is one of the tags, as all of Exif is
     if format_name != "PNG":
         return {"xmp": xmp}
     info = PngInfo()

@@ -80,7 +80,10 @@ class BandMemoryError(Exception):
 
 
 class Backend(Protocol):
-    """Computes one stage on one tile. `turned`: the picture lies on its side, and so do the kernels."""
+    """Computes one stage on one tile.
+
+    `turned` says that the picture lies on its side, and so must the kernels.
+    """
 
     def allocate(self, shape: tuple[int, int], cut: Cut) -> Band:
         """A store of (rows, numbers), where and in what precision the cut says."""

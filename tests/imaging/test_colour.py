@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stylize.imaging.colour import LUMA, blend, from_own_space, recolour, to_own_space
+from stylize.imaging.colour import LUMA, AnyPixels, blend, from_own_space, recolour, to_own_space
 from tests.conftest import SWAPPED, make_picture
 
 PHOTO, RESTYLED = make_picture(40, 30, 1), make_picture(40, 30, 2)
@@ -53,8 +55,8 @@ def test_grey_stays_grey_with_kept_colours() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_there_and_back_through_a_profile(dtype: type) -> None:
-    pixels = PHOTO.astype(dtype) * (257 if dtype is np.uint16 else 1)
+def test_there_and_back_through_a_profile(dtype: Any) -> None:
+    pixels: AnyPixels = PHOTO.astype(dtype) * (257 if dtype is np.uint16 else 1)
     assert from_own_space(pixels, None) is pixels
     seen = from_own_space(pixels, SWAPPED)
     assert seen.dtype == dtype

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from tests.conftest import make_picture
 
 CPU = torch.device("cpu")
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[Any]
 
 
 @cache
@@ -51,12 +52,12 @@ def whole(norm: Norm, pixels: Floats) -> Floats:
 
 def streamed(
     norm: Norm,
-    pixels: npt.NDArray[np.generic],
+    pixels: npt.NDArray[Any],
     rows: int = 16,
     full: bool = True,
     on_disk: bool = False,
     backend: TorchBackend | None = None,
-) -> npt.NDArray[np.generic]:
+) -> npt.NDArray[Any]:
     net = network(norm)
     tensors = net.tensors()
     norms = {name: t.double().numpy() for name, t in tensors.items() if ".norm." in name}

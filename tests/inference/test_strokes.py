@@ -1,0 +1,81 @@
+"""Stroke size: which sizes are restyled, and that the last is the picture's own."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stylize.errors import UsageError
+from stylize.inference.strokes import (
+    LARGEST_STEP,
+    MAX_SCALE,
+    MIN_SCALE,
+    AnyPixels,
+    Restyle,
+    auto_scale,
+    parse_style_scale,
+    plan_sizes,
+    restyle_coarse_to_fine,
+)
+from tests.conftest import make_picture
+
+
+@given(st.integers(1, 9000), st.integers(1, 9000), st.floats(1, MAX_SCALE))
+def test_sizes_grow_in_small_steps_to_the_pictures_own(h: int, w: int, scale: float) -> None:
+    sizes = plan_sizes(h, w, scale)
+    assert sizes[-1] == (h, w)
+    assert sizes[0][0] == max(1, round(h / scale))
+    for (before, _), (after, _) in pairwise(sizes):
+        assert before <= after <= before * LARGEST_STEP * 1.0001 + 2  # both rounded to pixels
+
+
+@given(st.floats(MIN_SCALE, 1, exclude_max=True))
+def test_finer_strokes_are_one_pass_on_an_enlarged_picture(scale: float) -> None:
+    assert plan_sizes(100, 200, scale) == [(round(100 / scale), round(200 / scale))]
+
+
+@pytest.mark.parametrize("text", ["", "large", "0", "0.1", "100", "nan", "-2", "inf"])
+def test_scales_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError, match="give auto, native, or a number"):
+        parse_style_scale(text)
+
+
+def test_small_photos_are_restyled_once() -> None:
+    assert auto_scale(1000, 1000) == 1
+    assert auto_scale(1080, 1920) > 1
+    seen: list[tuple[int, int]] = []
+    restyle_coarse_to_fine(recorder(seen), make_picture(30, 40), 1.0)
+    assert seen == [(30, 40)]
+
+
+def recorder(seen: list[tuple[int, int]]) -> Restyle:
+    """Restyles to black, and notes the sizes."""
+
+    def restyle(pixels: AnyPixels, on_progress: object) -> AnyPixels:
+        seen.append((pixels.shape[0], pixels.shape[1]))
+        on_progress(1.0)  # type: ignore[operator]
+        return np.zeros_like(pixels)
+
+    return restyle
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_every_size_is_restyled_in_turn(dtype: Any) -> None:
+    seen: list[tuple[int, int]] = []
+    progress: list[float] = []
+    pixels: AnyPixels = make_picture(80, 120).astype(dtype)
+    if dtype is np.float32:
+        pixels /= 255
+    out = restyle_coarse_to_fine(recorder(seen), pixels, 4.0, progress.append)
+    assert seen == [(20, 30), (40, 60), (80, 120)]
+    assert (out.shape, out.dtype) == (pixels.shape, dtype)
+    assert progress == sorted(progress)
+    assert progress[-1] == pytest.approx(1)
+    fine = restyle_coarse_to_fine(recorder(seen), pixels, 0.5)
+    assert seen[-1] == (160, 240)
+    assert (fine.shape, fine.dtype) == (pixels.shape, dtype)

@@ -1,0 +1,189 @@
+"""Batches as people run them: folders, patterns, pipes, interruptions, full disks."""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import Run, Trained, make_picture, save_picture
+from tests.test_cli import assert_one_line
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_a_folder_is_mirrored_and_done_once(run: Run, trained: Trained, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    save_picture(photos / "a.png", 20, 20)
+    save_picture(photos / "deep" / "er" / "b.jpg", 20, 20)
+    (photos / "bad.jpg").write_text("no picture")
+    (photos / "notes.txt").write_text("no photo")
+    words = ("apply", photos, "-s", trained.instance, "-o", photos / "styled")
+    done = run(*words, COLUMNS="500")
+    assert done.returncode == 1
+    assert names(photos / "styled") == ["a-instance.png", "deep/er/b-instance.jpg"]
+    assert "1 of 3 photos could not be restyled" in done.stderr
+    (photos / "bad.jpg").unlink()
+    again = run(*words)
+    assert (again.returncode, again.stdout) == (0, "")
+    assert "2 skipped: their results exist" in again.stderr
+    assert run(*words, "--overwrite").stdout.count("\n") == 2
+
+
+def test_own_results_are_no_photos(run: Run, trained: Trained, tmp_path: Path) -> None:
+    photo = save_picture(tmp_path / "photos" / "a.jpg", 20, 20)
+    assert run("apply", photo, "-s", trained.instance).returncode == 0
+    result = photo.with_name("a-instance.jpg")
+    words = ("apply", photo.parent, "-s", trained.batch, "-o", tmp_path / "out")
+    done = run(*words)
+    assert done.returncode == 0
+    assert names(tmp_path / "out") == ["a-batch.jpg"]
+    assert "1 skipped: results of stylize itself" in done.stderr
+    assert_one_line(run("apply", result, "-s", trained.batch), 1, "result of stylize itself")
+
+
+def test_patterns(run: Run, trained: Trained, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.jpg"):
+        save_picture(tmp_path / name, 16, 16)
+    done = run("apply", "*.png", "-s", trained.instance, cwd=tmp_path)
+    assert done.stdout.split() == ["a-instance.png", "b-instance.png"]
+
+
+@pytest.mark.parametrize("ending", ["PNG", "JPEG"])
+def test_pipes(trained: Trained, ending: str) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(make_picture(20, 30)).save(buffer, ending)
+    words = ["apply", "-", "--style", trained.instance]
+    done = subprocess.run(
+        [sys.executable, "-m", "stylize", *map(str, words)],
+        input=buffer.getvalue(),
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    with Image.open(io.BytesIO(done.stdout)) as image:
+        assert (image.size, image.format) == ((30, 20), ending)
+    empty = subprocess.run(
+        [sys.executable, "-m", "stylize", *map(str, words)],
+        input=b"",
+        capture_output=True,
+        check=False,
+    )
+    assert (empty.returncode, empty.stdout) == (1, b"")
+    assert empty.stderr == b"stylize: the picture is empty\n"
+
+
+def test_no_strength_gives_the_upright_photo(run: Run, trained: Trained, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    pixels = make_picture(20, 30)
+    Image.fromarray(pixels).save(tmp_path / "photo.png", exif=exif)
+    words = ("apply", tmp_path / "photo.png", "-s", trained.instance, "--strength", 0)
+    assert run(*words, "-o", tmp_path / "out.png").returncode == 0
+    with Image.open(tmp_path / "out.png") as image:
+        assert np.array_equal(np.asarray(image), np.rot90(pixels))
+
+
+def test_looks_reach_the_picture(run: Run, trained: Trained, tmp_path: Path) -> None:
+    photo = save_picture(tmp_path / "photo.png", 40, 60)
+    seen = set()
+    for number, look in enumerate(
+        ("", "--keep-colors", "--strength 0.5", "--style-scale 2", "--size 30")
+    ):
+        target = tmp_path / f"{number}.png"
+        assert (
+            run("apply", photo, "-s", trained.instance, "-o", target, *look.split()).returncode == 0
+        )
+        with Image.open(target) as image:
+            assert image.size == ((30, 20) if "--size" in look else (60, 40))
+            seen.add(image.tobytes())
+    assert len(seen) == 5
+
+
+def test_a_small_budget_goes_to_disk_and_says_so(
+    run: Run, trained: Trained, tmp_path: Path
+) -> None:
+    photo = save_picture(tmp_path / "photo.png", 600, 400)
+    words = ("apply", photo, "-s", trained.instance, "--device", "cpu", "-o")
+    plain = run(*words, tmp_path / "plain.png")
+    tight = run(*words, tmp_path / "tight.png", "--memory", "3MB")
+    assert plain.returncode == tight.returncode == 0
+    assert "are kept in a temporary file" in tight.stderr
+    with Image.open(tmp_path / "plain.png") as one, Image.open(tmp_path / "tight.png") as two:
+        # The store is in half precision now: at most one level.
+        assert np.abs(np.asarray(one).astype(int) - np.asarray(two)).max() <= 1
+
+
+def start(*words: object, before: Callable[[], None] | None = None) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "stylize", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=before,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_batch_leaves_whole_files(
+    trained: Trained, tmp_path: Path, number: signal.Signals
+) -> None:
+    photos = [save_picture(tmp_path / f"{n:02}.png", 300, 300, n) for n in range(30)]
+    out = tmp_path / "out"
+    process = start("apply", *photos, "-s", trained.instance, "-o", out, "--device", "cpu")
+    deadline = time.monotonic() + 120
+    while not list(out.glob("[0-9]*")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    results = [path for path in out.iterdir() if not path.name.startswith(".")]
+    assert 1 <= len(results) < 30
+    for path in results:
+        with Image.open(path) as image:
+            image.load()
+    if number != signal.SIGKILL:
+        assert process.returncode == 130
+        assert "of 30 photos are done" in err
+        assert "Traceback" not in err
+        assert len(results) == len(list(out.iterdir()))
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(trained: Trained, tmp_path: Path) -> None:
+    """The kernel refuses files above a size, as a full disk refuses more bytes."""
+    photo = save_picture(tmp_path / "photo.png", 200, 200)
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    process = start("apply", photo, "-s", trained.instance, before=limit)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (1, "")
+    assert err.startswith("stylize: cannot write ")
+    assert err.count("\n") == 1
+    assert names(tmp_path) == ["photo.png"]
+
+
+def test_one_result_for_two_photos_gets_two_names(
+    run: Run, trained: Trained, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    save_picture(photos / "a.jpg", 16, 16)
+    Image.fromarray(make_picture(16, 16)).save(photos / "a.jp2")
+    assert run("apply", photos, "-s", trained.instance, "-o", tmp_path / "out").returncode == 0
+    assert names(tmp_path / "out") == ["a-instance.jpg", "a.jpg-instance.jpg"]
