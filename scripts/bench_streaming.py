@@ -5,7 +5,7 @@
 
 The picture is a mosaic of scikit-image's bundled photos at their own size, flipped and shifted: an
 enlargement would be too smooth to show a seam. Each measurement is a process of its own; memory is
-its peak above what it holds with torch and the style loaded, before the picture is read. Linux only.
+its peak above what it holds with torch and the style loaded, before the picture is read (Linux).
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def measure(picture: Path, out: Path, whole: bool, memory: int | None, style: st
 
 def main() -> None:
     """Print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description="Time and memory of large pictures.")
     parser.add_argument("--size", default="4000x3000", help="WIDTHxHEIGHT")
     parser.add_argument("--style", default="starry_night")
     parser.add_argument("--memory", type=int, nargs="*", default=[], help="budgets to try, MiB")

@@ -62,7 +62,7 @@ def beginning(start: dict[str, Any] | None) -> str:
     if start is None:
         return "- began from random weights\n"
     settings = start["settings"]
-    line = f"- before that: {start['steps']} steps with {differences(settings)}"
+    line = f"- before that, as {start['name']}: {start['steps']} steps with {differences(settings)}"
     if "gamut_weight" not in settings:
         line += (
             "; its losses saw unclamped pictures from a fixed place, which left a grid and colours "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -63,16 +65,32 @@ def test_metadata_survives(tmp_path: Path, ending: str) -> None:
             assert image.info["xmp"] == XMP
 
 
+def exif_with_thumbnail() -> bytes:
+    """Exif whose second table holds a JPEG, as cameras write it."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16), "red").save(buffer, "JPEG")
+    thumbnail = buffer.getvalue()
+
+    def entry(tag: int, kind: int, count: int, value: int) -> bytes:
+        return struct.pack("<HHII", tag, kind, count, value)
+
+    first = struct.pack("<H", 1) + entry(0x010F, 2, 4, int.from_bytes(b"Cam\0", "little"))
+    second_at = 8 + len(first) + 4
+    jpeg_at = second_at + 2 + 3 * 12 + 4
+    second = struct.pack("<H", 3) + entry(0x0103, 3, 1, 6)
+    second += entry(0x0201, 4, 1, jpeg_at) + entry(0x0202, 4, 1, len(thumbnail))
+    tables = first + struct.pack("<I", second_at) + second + struct.pack("<I", 0)
+    return b"Exif\0\0II*\0" + struct.pack("<I", 8) + tables + thumbnail
+
+
 def test_a_thumbnail_of_the_old_picture_does_not_survive(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x010F] = "Camera"
-    thumbnail = io.BytesIO()
-    Image.new("RGB", (16, 16), "red").save(thumbnail, "JPEG")
-    data = bytearray(exif.tobytes())
     path = tmp_path / "photo.jpg"
-    Image.fromarray(make_picture(30, 50)).save(path, exif=bytes(data))
+    Image.fromarray(make_picture(30, 50)).save(path, exif=exif_with_thumbnail())
+    with Image.open(path) as image:
+        assert image.getexif().get_ifd(1)
     write_photo(tmp_path / "out.jpg", read_photo(path), "stylize 9")
     with Image.open(tmp_path / "out.jpg") as image:
+        assert image.getexif()[0x010F] == "Cam"
         assert not image.getexif().get_ifd(1)
 
 
@@ -161,6 +179,18 @@ def test_too_many_pixels_name_the_option(tmp_path: Path) -> None:
     deep_file(tmp_path / "deep.png")
     with pytest.raises(StylizeError, match="--max-megapixels"):
         read_photo(tmp_path / "deep.png", max_megapixels=0.001)
+
+
+def test_a_small_file_that_claims_to_be_huge_is_refused_at_once(tmp_path: Path) -> None:
+    data = bytearray(save_picture(tmp_path / "bomb.png").read_bytes())
+    data[16:24] = struct.pack(">II", 12000, 14000)  # below Pillow's own limit
+    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
+    with pytest.raises(StylizeError, match="--max-megapixels 169"):
+        read_photo(bytes(data), max_megapixels=100)
+    data[16:24] = struct.pack(">II", 120000, 140000)
+    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
+    with pytest.raises(StylizeError, match="larger than stylize reads"):
+        read_photo(bytes(data))
 
 
 def test_pillows_own_limit_stays_as_it_was(tmp_path: Path) -> None:

@@ -20,7 +20,10 @@ from stylize.ops.instance_norm import instance_norm, instance_norm_reference
 from tests.ops.test_instance_norm import DTYPES, affine
 
 # The interpreter computes, and warns of, what a mask then keeps from memory.
-pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning"),
+    *([pytest.mark.gpu] if torch.cuda.is_available() else []),  # pytest -m gpu, on such a machine
+]
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -48,6 +48,7 @@ def test_equals_the_formula(
     gamma, beta = affine(weight, n, c, torch.float32), affine(bias, n, c, torch.float32)
     extra = torch.randn(size).to(dtype) if residual else None
     y = instance_norm(x, gamma, beta, 1e-5, relu, extra)
+    for_training = instance_norm(x.clone().requires_grad_(), gamma, beta, 1e-5, relu, extra)
     expected = instance_norm_reference(
         x.double(),
         None if gamma is None else gamma.double(),
@@ -63,7 +64,8 @@ def test_equals_the_formula(
     # has a variance near eps: sqrt(81) ulps of float32 times 1 / sqrt(eps), at the very worst.
     ulp = torch.finfo(dtype).eps
     slack = 0.0 if dtype == torch.float64 else 9 * 1.2e-7 * 30
-    assert (y.double() - expected).abs().max() <= 8 * ulp + slack
+    for found in (y, for_training):
+        assert (found.double() - expected).abs().max() <= 8 * ulp + slack
 
 
 @pytest.mark.parametrize("relu", [False, True])
