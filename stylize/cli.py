@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -249,3 +249,56 @@ def compare(
     run_comparison(
         models, photos, output, perceptual, held_out, limit, rows, device, overwrite, quiet
     )
+
+
+@app.command("export")
+def export_(
+    style: Annotated[str, typer.Argument(help="A name from `stylize styles`, or a model file.")],
+    format_name: Annotated[
+        Literal["onnx", "pt2"], typer.Option("--format", "-f", help="What to write.")
+    ] = "onnx",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="By default ./NAME.onnx or .pt2.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a style for other programs: any batch and size from 8 px up, RGB in 0..1.
+
+    stylize export starry_night --format onnx
+    """
+    from stylize.interchange.export import export_model
+    from stylize.safe_write import check_output
+    from stylize.zoo import find_style
+
+    model = find_style(style)
+    path = output or Path(f"{model.stem}.{format_name}")
+    check_output(path, f".{format_name}", overwrite)
+    export_model(model, path, format_name)
+    typer.echo(str(path))
+
+
+@app.command("import")
+def import_(
+    model: Annotated[Path, typer.Argument(help="A .pth of PyTorch's fast_neural_style example.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="By default ./NAME.safetensors.")
+    ] = None,
+    title: Annotated[str, typer.Option(help="Of the painting, for the model's card.")] = "",
+    licence: Annotated[str, typer.Option(help="Of the weights, for the model's card.")] = "",
+    overwrite: Overwrite = False,
+) -> None:
+    """Take over a model of the well-known PyTorch example program.
+
+    stylize import mosaic.pth
+    """
+    from stylize.imaging.files import check_file
+    from stylize.safe_write import check_output
+
+    check_file(model)
+    path = output or Path(f"{model.stem}.safetensors")
+    check_output(path, ".safetensors", overwrite)
+
+    from stylize.interchange.foreign import import_model
+
+    import_model(model, path, title, licence)
+    typer.echo(str(path))

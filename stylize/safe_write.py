@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stylize.errors import StylizeError
+from stylize.errors import StylizeError, UsageError
 
 
 @contextmanager
@@ -66,3 +66,18 @@ def check_folder_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise StylizeError(f"cannot write into {folder}: {error.strerror or error}") from error
+
+
+def check_output(output: Path, suffix: str, overwrite: bool) -> None:
+    """Refuse an output that could not be written.
+
+    Raises:
+        UsageError: another ending, or a missing folder.
+        StylizeError: it exists.
+    """
+    if output.suffix != suffix:
+        raise UsageError(f"{output} must end in {suffix}")
+    if not output.parent.is_dir():
+        raise UsageError(f"no such folder: {output.parent}")
+    if output.exists() and not overwrite:
+        raise StylizeError(f"{output} exists; give --overwrite to replace it, or another --output")

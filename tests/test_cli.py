@@ -39,7 +39,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed(code: str) -> None:
 
 def test_help_and_version(run: Run) -> None:
     assert run("--version").stdout == f"stylize {stylize.__version__}\n"
-    for command in ("apply", "styles", "train", "compare"):
+    for command in ("apply", "styles", "train", "compare", "export", "import"):
         assert command in run("--help").stdout
         assert run(command, "--help").returncode == 0
 

@@ -14,7 +14,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "models" / "README.md"]
 
 
-@pytest.mark.parametrize("command", ["apply", "styles", "train", "compare"])
+@pytest.mark.parametrize("command", ["apply", "styles", "train", "compare", "export", "import"])
 def test_commands_and_options_exist(run: Run, command: str) -> None:
     shown = run(command, "--help").stdout
     lines = [line for line in README.splitlines() if f"stylize {command}" in line]
@@ -24,10 +24,10 @@ def test_commands_and_options_exist(run: Run, command: str) -> None:
             assert option in shown, f"{line.strip()}: no {option}"
 
 
-def test_the_table_of_options_is_trains(run: Run) -> None:
-    shown = run("train", "--help").stdout
+def test_the_tables_of_options_are_trains_and_applys(run: Run) -> None:
+    shown = run("train", "--help").stdout + run("apply", "--help").stdout
     rows = [line for line in README.splitlines() if line.startswith("| `--")]
-    assert len(rows) >= 9
+    assert len(rows) >= 16
     for row in rows:
         for option in re.findall(r"--[a-z-]+", row.split("|")[1]):
             assert option in shown

@@ -15,12 +15,12 @@ from tqdm import tqdm
 
 from stylize.config import TrainConfig
 from stylize.console.bars import INTERRUPTED, advance, say
-from stylize.errors import StylizeError, UsageError
+from stylize.errors import StylizeError
 from stylize.held_out import HeldOutLoss
 from stylize.imaging.files import check_file
 from stylize.imaging.sheet import contact_sheet
 from stylize.imaging.write import write_picture
-from stylize.safe_write import check_folder_writable
+from stylize.safe_write import check_folder_writable, check_output
 from stylize.training.trainer import Trainer
 from stylize.zoo import SUFFIX
 
@@ -44,12 +44,7 @@ def run_training(
     """
     check_file(painting)
     path = output or Path(painting.stem + SUFFIX)
-    if path.suffix != SUFFIX:
-        raise UsageError(f"{path} must end in {SUFFIX}")
-    if not path.parent.is_dir():
-        raise UsageError(f"no such folder: {path.parent}")
-    if path.exists() and not overwrite:
-        raise StylizeError(f"{path} exists; give --overwrite to replace it, or another --output")
+    check_output(path, SUFFIX, overwrite)
     check_folder_writable(path.parent)
 
     trainer = Trainer(config, painting, content, path.stem)

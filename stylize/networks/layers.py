@@ -121,6 +121,15 @@ def extend_edges(picture: Tensor, side: int = MIN_SIDE) -> Tensor:
     return F.pad(picture, [0, right, 0, down], mode="replicate")
 
 
+def crop(picture: Tensor, height: int, width: int) -> Tensor:
+    """(N, C, H, W) -> the first rows and columns; there must be so many."""
+    if not torch.compiler.is_exporting():
+        return picture[..., :height, :width]
+    # A slice would have the exporter prove that n <= 4 * ceil(ceil(n / 2) / 2), which it cannot.
+    rows, columns = (torch.arange(side, device=picture.device) for side in (height, width))
+    return picture.index_select(2, rows).index_select(3, columns)
+
+
 def _finish(y: Tensor, relu: bool, residual: Tensor | None) -> Tensor:
     if relu:
         y = torch.relu(y)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stylize.networks.layers import ConvStage, extend_edges
+from stylize.networks.layers import ConvStage, crop, extend_edges
 from stylize.networks.plan import INPUT_SHIFT, Norm, Plan, Stage, make_plan
 
 
@@ -48,7 +48,7 @@ class TransformerNet(nn.Module):
             y = self.get_submodule(stage.name)(x, before if stage.residual else None)
             before, x = x, y
         # The decoder's sides are multiples of 4; cropping earlier would change the statistics.
-        return x[..., :height, :width]
+        return crop(x, height, width)
 
     def tensors(self) -> dict[str, Tensor]:
         """The state as a model file holds it: by the plan's names, without torch's counters."""
