@@ -48,12 +48,15 @@ _HOMES = {
 }
 
 
-def load(style: str | Path = "starry_night", device: str = "auto") -> Stylizer:
+def load(
+    style: str | Path = "starry_night", device: str = "auto", memory: int | None = None
+) -> Stylizer:
     """Load a trained style, ready to be called with pictures from several threads.
 
     Args:
         style: a name from `stylize styles`, or the path of a model file.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        memory: bytes that restyling one picture may take; None: by what is free.
 
     Returns:
         A callable: PIL image, numpy (H, W, 3) or tensor (N, 3, H, W) in, the same kind out.
@@ -64,7 +67,7 @@ def load(style: str | Path = "starry_night", device: str = "auto") -> Stylizer:
     """
     from stylize.inference.stylizer import Stylizer
 
-    return Stylizer(style, device)
+    return Stylizer(style, device, memory)
 
 
 def __getattr__(name: str) -> Any:
