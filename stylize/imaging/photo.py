@@ -7,6 +7,7 @@ screen is to see, `colour` converts.
 from __future__ import annotations
 
 import io
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,7 +91,9 @@ def read_photo(source: Path | bytes, max_megapixels: float = MAX_MEGAPIXELS) -> 
     if isinstance(source, Path):
         check_file(source)
         prepare_heif(source)
-    with explained(name, source):
+    with explained(name, source), warnings.catch_warnings():
+        # Pillow warns of half of what it refuses; the limit here is our own.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         if deep.is_deep(source):
             return _read_deep(source, name, max_megapixels)
         file = io.BytesIO(source) if isinstance(source, bytes) else source

@@ -14,7 +14,7 @@ import pytest
 import pyvips
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
 from stylize.errors import StylizeError
 from stylize.imaging.photo import Photo, is_own_result, read_photo
@@ -87,11 +87,11 @@ def test_a_thumbnail_of_the_old_picture_does_not_survive(tmp_path: Path) -> None
     path = tmp_path / "photo.jpg"
     Image.fromarray(make_picture(30, 50)).save(path, exif=exif_with_thumbnail())
     with Image.open(path) as image:
-        assert image.getexif().get_ifd(1)
+        assert image.getexif().get_ifd(ExifTags.IFD.IFD1)
     write_photo(tmp_path / "out.jpg", read_photo(path), "stylize 9")
     with Image.open(tmp_path / "out.jpg") as image:
         assert image.getexif()[0x010F] == "Cam"
-        assert not image.getexif().get_ifd(1)
+        assert not image.getexif().get_ifd(ExifTags.IFD.IFD1)
 
 
 @pytest.mark.parametrize("ending", ["png", "tif"])
