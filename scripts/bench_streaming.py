@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -120,13 +121,16 @@ def main() -> None:
                 results[way] = np.load(out)
     base = min(times[ways[0]])
     print(f"{arguments.size}, {arguments.style}\n")
-    print("| way | seconds | ratio | peak memory | largest difference |\n|---|---:|---:|---:|---:|")
+    print("| way | seconds | ratio | peak memory | largest difference | PSNR |")
+    print("|---|---:|---:|---:|---:|---:|")
     for way in ways:
         name = way[0] + (f", --memory {way[1]}MB" if way[1] else "")
-        difference = int(np.abs(results[way].astype(np.int16) - results[ways[0]]).max())
+        difference = np.abs(results[way].astype(np.int16) - results[ways[0]])
+        squares = float(np.square(difference, dtype=np.float32).mean(dtype=np.float64))
+        psnr = 10 * math.log10(255**2 / squares) if squares else math.inf
         print(
             f"| {name} | {min(times[way]):.1f} | {min(times[way]) / base:.2f} | "
-            f"{peaks[way] / 2**30:.2f} GiB | {difference}/255 |"
+            f"{peaks[way] / 2**30:.2f} GiB | {difference.max()}/255 | {psnr:.1f} dB |"
         )
 
 

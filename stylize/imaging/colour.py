@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,7 @@ def blend(
     levels = np.issubdtype(photo.dtype, np.integer)
     white = float(np.iinfo(photo.dtype).max) if levels else 1.0
     result = np.empty_like(photo)
-    rows = max(1, _CHUNK_PIXELS // photo.shape[1])
-    for start in range(0, photo.shape[0], rows):
-        part = slice(start, start + rows)
+    for part in _chunks(photo):
         before = photo[part].astype(np.float32)
         after = restyled[part].astype(np.float32)
         if keep_colors:
@@ -113,6 +112,30 @@ def blend(
         mixed = (before + np.float32(strength) * (after - before)).clip(0, white)
         result[part] = np.rint(mixed) if levels else mixed
     return result
+
+
+def on_white(pixels: AnyPixels, alpha: AnyPixels | None) -> AnyPixels:
+    """What is seen where a picture is transparent and lies on white paper.
+
+    Args:
+        pixels: (H, W, 3), uint8 or uint16.
+        alpha: (H, W) of the same type, or None where all is opaque.
+    """
+    white = np.iinfo(pixels.dtype).max
+    if alpha is None or alpha.min() == white:
+        return pixels
+    result = np.empty_like(pixels)
+    for part in _chunks(pixels):
+        opacity = (alpha[part].astype(np.float32) / np.float32(white))[..., None]
+        result[part] = np.rint(white + opacity * (pixels[part].astype(np.float32) - white))
+    return result
+
+
+def _chunks(pixels: AnyPixels) -> Iterator[slice]:
+    """Rows of a picture, some at a time."""
+    rows = max(1, _CHUNK_PIXELS // pixels.shape[1])
+    for start in range(0, pixels.shape[0], rows):
+        yield slice(start, start + rows)
 
 
 def recolour(light: AnyPixels, colour: AnyPixels, white: float) -> AnyPixels:

@@ -6,12 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from stylize.errors import UsageError
-from stylize.imaging.colour import blend, from_own_space, to_own_space
+from stylize.imaging.colour import blend, from_own_space, on_white, to_own_space
 from stylize.imaging.geometry import resize
-from stylize.imaging.photo import AnyPixels, Frame, Photo
+from stylize.imaging.photo import Frame, Photo
 
 if TYPE_CHECKING:
     from stylize.inference.stylizer import Stylizer
@@ -69,7 +67,7 @@ def restyle_photo(
 def _restyle_frame(
     stylizer: Stylizer, frame: Frame, photo: Photo, look: Look, report: Callable[[float], None]
 ) -> Frame:
-    seen = _on_white(from_own_space(frame.pixels, photo.profile), frame.alpha)
+    seen = on_white(from_own_space(frame.pixels, photo.profile), frame.alpha)
     restyled = stylizer.restyle(seen, look.style_scale, report)
     own = to_own_space(restyled, photo.profile)
     return replace(frame, pixels=blend(frame.pixels, own, look.strength, look.keep_colors))
@@ -83,13 +81,3 @@ def _shrunk(frame: Frame, longer_side: int | None) -> Frame:
     size = max(1, round(height * scale)), max(1, round(width * scale))
     alpha = None if frame.alpha is None else resize(frame.alpha, *size)
     return replace(frame, pixels=resize(frame.pixels, *size), alpha=alpha)
-
-
-def _on_white(pixels: AnyPixels, alpha: AnyPixels | None) -> AnyPixels:
-    """What is seen where a picture is transparent and lies on white paper."""
-    if alpha is None or alpha.min() == np.iinfo(alpha.dtype).max:
-        return pixels
-    white = np.float32(np.iinfo(pixels.dtype).max)
-    opacity = (alpha.astype(np.float32) / white)[..., None]
-    seen: AnyPixels = np.rint(white + opacity * (pixels.astype(np.float32) - white))
-    return seen.astype(pixels.dtype)

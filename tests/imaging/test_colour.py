@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from stylize.imaging import colour
 from stylize.imaging.colour import LUMA, AnyPixels, blend, from_own_space, recolour, to_own_space
 from tests.conftest import SWAPPED, make_picture
 
@@ -36,17 +37,31 @@ def test_strengths_between() -> None:
     hnp.arrays(np.float32, (3, 4, 3), elements=st.floats(0, 255, width=32)),
 )
 def test_kept_colours_are_light_as_one_and_coloured_as_the_other(
-    light: np.ndarray, colour: np.ndarray
+    light: np.ndarray, coloured: np.ndarray
 ) -> None:
-    found = recolour(light, colour, 255.0)
+    found = recolour(light, coloured, 255.0)
     # Single precision on values to 255: a few roundings of 255 * 2^-24 each.
     assert found.min() >= -1e-3
     assert found.max() <= 255 + 1e-3
     np.testing.assert_allclose(found @ LUMA, light @ LUMA, atol=1e-3)
     # Chroma points the same way: the cross product vanishes.
-    chroma, wanted = (x - (x @ LUMA)[..., None] for x in (found, colour))
+    chroma, wanted = (x - (x @ LUMA)[..., None] for x in (found, coloured))
     scale = max(1.0, float(np.abs(wanted).max())) * 255
     assert np.abs(np.cross(chroma, wanted)).max() <= 1e-4 * scale
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_transparency_on_white(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(colour, "_CHUNK_PIXELS", 100)  # several chunks
+    white = np.iinfo(dtype).max
+    pixels: AnyPixels = PHOTO.astype(dtype) * (257 if dtype is np.uint16 else 1)
+    alpha = np.tile(np.linspace(0, white, 30).astype(dtype), (40, 1))
+    seen = colour.on_white(pixels, alpha)
+    expected = white + alpha[..., None] / white * (pixels.astype(float) - white)
+    # To the nearest level, and single precision on values of up to 65535.
+    assert np.abs(seen - expected).max() <= 0.51
+    assert colour.on_white(pixels, np.full_like(alpha, white)) is pixels
+    assert colour.on_white(pixels, None) is pixels
 
 
 def test_grey_stays_grey_with_kept_colours() -> None:
