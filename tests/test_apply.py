@@ -51,7 +51,9 @@ def test_own_results_are_no_photos(run: Run, trained: Trained, tmp_path: Path) -
     assert done.returncode == 0
     assert names(tmp_path / "out") == ["a-batch.jpg"]
     assert "1 skipped: results of stylize itself" in done.stderr
-    assert_one_line(run("apply", result, "-s", trained.batch), 1, "result of stylize itself")
+    for more in ((), ("-o", "-")):
+        done = run("apply", result, "-s", trained.batch, *more)
+        assert_one_line(done, 1, "result of stylize itself")
 
 
 def test_patterns(run: Run, trained: Trained, tmp_path: Path) -> None:
@@ -83,6 +85,18 @@ def test_pipes(trained: Trained, ending: str) -> None:
     )
     assert (empty.returncode, empty.stdout) == (1, b"")
     assert empty.stderr == b"stylize: the picture is empty\n"
+
+
+def test_a_pipe_into_a_file_overwrites_nothing(trained: Trained, tmp_path: Path) -> None:
+    (tmp_path / "there.png").write_bytes(b"mine")
+    done = subprocess.run(
+        [sys.executable, "-m", "stylize", "apply", "-", "-s", str(trained.instance), "-o",
+         str(tmp_path / "there.png")],
+        input=b"", capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert b"exists; give --overwrite" in done.stderr
+    assert (tmp_path / "there.png").read_bytes() == b"mine"
 
 
 def test_no_strength_gives_the_upright_photo(run: Run, trained: Trained, tmp_path: Path) -> None:

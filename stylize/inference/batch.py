@@ -62,39 +62,35 @@ def plan_jobs(words: Sequence[str], style: str, output: str | None, overwrite: b
     single = len(sources) == 1 and sources[0][1] is None
     if output is not None and output != STANDARD and (not single or Path(output).is_dir()):
         make_folder(Path(output))
-    taken: dict[Path, Path] = {}
+    taken: dict[Path, str] = {}
     for source, below in sources:
-        if source is None:
-            to_standard = output in (None, STANDARD)
-            target = None if to_standard else _stdin_target(Path(str(output)), style)
-            found.jobs.append(Job(None, target))
-            continue
-        if output == STANDARD:
-            if not single:
-                raise UsageError(f"-o - takes one photo, not {len(sources)}")
-            found.jobs.append(Job(source, None))
-            continue
-        if is_own_result(source):
+        if source is not None and is_own_result(source):
             if below is None:
                 raise StylizeError(f"{source} is a result of stylize itself; give the photo")
             found.own_results += 1
             continue
         target = _target(source, below, style, output, single)
-        if below is not None:
+        if target is None:
+            if output == STANDARD and not single:
+                raise UsageError(f"-o - takes one photo, not {len(sources)}")
+            found.jobs.append(Job(source, None))
+            continue
+        if source is not None and below is not None:
             target = _distinct(target, taken, source)
             make_folder(target.parent)
+        job = Job(source, target)
         check_writable(target)
         if target in taken:
-            raise UsageError(f"{taken[target]} and {source} would both become {target}")
-        taken[target] = source
-        if target.exists() and target.samefile(source):
+            raise UsageError(f"{taken[target]} and {job.name} would both become {target}")
+        taken[target] = job.name
+        if target.exists() and source is not None and target.samefile(source):
             raise UsageError(f"{target} is the photo itself; give another --output")
         if target.exists() and not overwrite:
             if below is None:
                 raise StylizeError(f"{target} exists; give --overwrite to replace it")
             found.existing += 1
             continue
-        found.jobs.append(Job(source, target))
+        found.jobs.append(job)
     return found
 
 
@@ -124,22 +120,24 @@ def _sources(words: Sequence[str], output: str | None) -> Iterator[tuple[Path | 
             yield path, None
 
 
-def _target(source: Path, below: Path | None, style: str, output: str | None, single: bool) -> Path:
+def _target(
+    source: Path | None, below: Path | None, style: str, output: str | None, single: bool
+) -> Path | None:
+    """Where a result goes; None: to standard output."""
+    if output == STANDARD or (output is None and source is None):
+        return None
+    name = f"stdin-{style}.png" if source is None else result_name(source, style)
     if output is None:
-        return source.parent / result_name(source, style)
+        assert source is not None
+        return source.parent / name
     if single and not Path(output).is_dir():
         return Path(output)
-    folder = Path(output) if below is None else Path(output) / source.parent.relative_to(below)
-    return folder / result_name(source, style)
+    if source is None or below is None:
+        return Path(output) / name
+    return Path(output) / source.parent.relative_to(below) / name
 
 
-def _stdin_target(output: Path, style: str) -> Path:
-    target = output / f"stdin-{style}.png" if output.is_dir() else output
-    check_writable(target)
-    return target
-
-
-def _distinct(target: Path, taken: dict[Path, Path], source: Path) -> Path:
+def _distinct(target: Path, taken: dict[Path, str], source: Path) -> Path:
     """`a.heic` beside `a.jpg` would give one result for both: then its own ending goes before."""
     if target not in taken:
         return target
