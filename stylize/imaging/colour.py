@@ -15,6 +15,7 @@ from PIL import Image, ImageCms
 from stylize.imaging import deep
 
 AnyPixels = npt.NDArray[Any]
+"""(H, W, 3), uint8 or uint16 levels, or floats in 0..1."""
 
 _SRGB = ImageCms.createProfile("sRGB")
 _SRGB_BYTES = ImageCms.ImageCmsProfile(_SRGB).tobytes()

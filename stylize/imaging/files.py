@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from stylize.errors import StylizeError, UsageError
-from stylize.imaging.colour import to_srgb
+from stylize.imaging.colour import on_white, to_srgb
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -142,7 +142,5 @@ def read_rgb(path: Path, enough: int | None = None) -> Pixels:
 
 def flatten(image: Image.Image) -> Pixels:
     """(H, W, 3) uint8 of an RGB or RGBA picture; what is transparent is seen on white."""
-    if image.mode == "RGBA":
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return np.asarray(image.convert("RGB"))
+    alpha = np.asarray(image.getchannel("A")) if image.mode == "RGBA" else None
+    return on_white(np.asarray(image.convert("RGB")), alpha)

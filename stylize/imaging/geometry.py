@@ -40,10 +40,8 @@ def crop_centre(picture: Pixels, side: int) -> Pixels:
     return picture[top : top + side, left : left + side]
 
 
-def shrink_to(picture: Pixels, longer_side: int) -> Pixels:
-    """Shrink so that the longer side has at most `longer_side` pixels; never enlarge."""
+def shrink_to(picture: npt.NDArray[Any], longer_side: int) -> npt.NDArray[Any]:
+    """Shrink so that the longer side has `longer_side` pixels at the most; never enlarge."""
     height, width = picture.shape[:2]
-    scale = longer_side / max(height, width)
-    if scale >= 1:
-        return picture
-    return resize_shorter_side(picture, max(1, round(min(height, width) * scale)))
+    scale = min(1.0, longer_side / max(height, width))
+    return resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))

@@ -19,11 +19,8 @@ from PIL import Image, ImageOps, ImageSequence
 
 from stylize.errors import StylizeError
 from stylize.imaging import deep
-from stylize.imaging.colour import is_rgb_profile, to_srgb
+from stylize.imaging.colour import AnyPixels, is_rgb_profile, to_srgb
 from stylize.imaging.files import check_file, explained, prepare_heif
-
-AnyPixels = npt.NDArray[Any]
-"""(H, W, 3), uint8 or uint16."""
 
 MAX_MEGAPIXELS = 200.0
 """Above this a picture is refused unless asked for: a small file can claim any size."""

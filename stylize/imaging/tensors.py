@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from stylize.imaging.files import Pixels
 
 
+def as_floats(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """uint8 or uint16 levels, or floats in 0..1 -> a fresh float32 array in 0..1."""
+    values = np.array(pixels, np.float32, order="C")
+    if np.issubdtype(pixels.dtype, np.integer):
+        values /= np.float32(np.iinfo(pixels.dtype).max)
+    return values
+
+
+def from_floats(values: Tensor, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Clamp to 0..1, and round to levels where `dtype` has such."""
+    values = values.clamp(0, 1)
+    if np.issubdtype(dtype, np.integer):
+        values = values.mul_(np.iinfo(dtype).max).round_()
+    found: npt.NDArray[Any] = values.cpu().numpy().astype(dtype)
+    return found
+
+
 def to_tensor(pictures: list[Pixels]) -> Tensor:
     """Pictures of one size, (H, W, 3) uint8 -> (N, 3, H, W), float32 in 0..1, channels_last."""
-    stacked = torch.from_numpy(np.stack(pictures))
-    return stacked.permute(0, 3, 1, 2).float() / 255  # the permuted view is channels_last already
+    stacked = torch.from_numpy(as_floats(np.stack(pictures)))
+    return stacked.permute(0, 3, 1, 2)  # which is channels_last already
 
 
 def to_pixels(batch: Tensor) -> list[Pixels]:
     """(N, 3, H, W) float, 0..1 after clamping -> pictures (H, W, 3) uint8, rounded."""
-    levels = batch.float().clamp(0, 1).mul(255).round().to(torch.uint8)
-    return list(levels.permute(0, 2, 3, 1).cpu().numpy())
+    return list(from_floats(batch.float().permute(0, 2, 3, 1), np.dtype(np.uint8)))

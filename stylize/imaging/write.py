@@ -14,8 +14,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from stylize.errors import StylizeError, UsageError
 from stylize.imaging import deep
-from stylize.imaging.colour import from_own_space
-from stylize.imaging.photo import AnyPixels, Frame, Photo
+from stylize.imaging.colour import AnyPixels, from_own_space, on_white
+from stylize.imaging.photo import ANIMATED, SOFTWARE, Frame, Photo
 from stylize.safe_write import atomic_file
 
 JPEG_QUALITY = 95
@@ -34,7 +34,6 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "TIFF": {"compression": "tiff_lzw"},
 }
 _OPAQUE = frozenset({"JPEG", "BMP", "PPM"})
-_ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
 _BARE = frozenset({"GIF", "BMP", "PPM"})
 """Formats without Exif and colour profiles."""
 _DEEP = {"PNG": ".png", "TIFF": ".tif"}
@@ -45,7 +44,7 @@ _JPEG_SEGMENT = 65000
 _TIFF_XMP = 700
 
 # Exif tags.
-_SOFTWARE, _EXIF_IFD, _WIDTH, _HEIGHT = 0x0131, 0x8769, 0xA002, 0xA003
+_EXIF_IFD, _WIDTH, _HEIGHT = 0x8769, 0xA002, 0xA003
 
 
 def can_write(path: Path) -> bool:
@@ -108,7 +107,7 @@ def encode_photo(photo: Photo, format_name: str, software: str = "") -> bytes:
         return deep.encode(
             first.pixels, first.alpha, _DEEP[format_name], blobs, photo.resolution, software
         )
-    frames = photo.frames if format_name in _ANIMATED else photo.frames[:1]
+    frames = photo.frames if format_name in ANIMATED else photo.frames[:1]
     images = [_image(frame, format_name, photo.profile) for frame in frames]
     options = dict(_OPTIONS.get(format_name, {}))
     if format_name not in _BARE:
@@ -143,14 +142,12 @@ def _image(frame: Frame, format_name: str, profile: bytes | None) -> Image.Image
     pixels, alpha = frame.pixels, frame.alpha
     if format_name in _BARE:
         pixels = from_own_space(pixels, profile)
+    if format_name in _OPAQUE:
+        pixels, alpha = on_white(pixels, alpha), None
     image = Image.fromarray(_eight_bits(pixels))
-    if alpha is None:
-        return image
-    image.putalpha(Image.fromarray(_eight_bits(alpha)))
-    if format_name not in _OPAQUE:
-        return image
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image).convert("RGB")
+    if alpha is not None:
+        image.putalpha(Image.fromarray(_eight_bits(alpha)))
+    return image
 
 
 def _eight_bits(values: AnyPixels) -> AnyPixels:
@@ -171,7 +168,7 @@ def _exif(photo: Photo, software: str, format_name: str) -> bytes:
                 inner = exif.get_ifd(_EXIF_IFD)
                 inner[_HEIGHT], inner[_WIDTH] = photo.size
     if software:
-        exif[_SOFTWARE] = software
+        exif[SOFTWARE] = software
     if photo.xmp and format_name == "TIFF":
         exif[_TIFF_XMP] = photo.xmp
     with suppress(Exception):
@@ -179,7 +176,7 @@ def _exif(photo: Photo, software: str, format_name: str) -> bytes:
         if len(data) < _JPEG_SEGMENT:
             return data
     plain = Image.Exif()
-    plain[_SOFTWARE] = software
+    plain[SOFTWARE] = software
     return plain.tobytes()
 
 

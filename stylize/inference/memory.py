@@ -55,7 +55,11 @@ class Cut:
     """Whether the store keeps single precision."""
     on_disk: bool
     """Whether the store is a temporary file."""
-    store_bytes: int
+
+    @property
+    def store_type(self) -> type[np.floating[Any]]:
+        """Of the numbers in the store."""
+        return np.float32 if self.full_precision else np.float16
 
 
 def parse_memory(text: str) -> int:
@@ -123,7 +127,7 @@ def cut_picture(
         )  # fmt: skip
     cached = BAND_BYTES * WORKING_ACTIVATIONS // row_bytes
     rows = max(LEAST_ROWS, min(ROWS, cached, left // row_bytes))
-    return Cut(rows, full, on_disk, store)
+    return Cut(rows, full, on_disk)
 
 
 def allocate_store(shape: tuple[int, int], cut: Cut) -> npt.NDArray[Any]:
@@ -132,16 +136,17 @@ def allocate_store(shape: tuple[int, int], cut: Cut) -> npt.NDArray[Any]:
     Raises:
         StylizeError: the disk has no room for it.
     """
-    dtype = np.float32 if cut.full_precision else np.float16
+    dtype = np.dtype(cut.store_type)
     if not cut.on_disk:
         return np.empty(shape, dtype)
+    size = math.prod(shape) * dtype.itemsize
     try:
         with tempfile.TemporaryFile(prefix="stylize-") as file:
             if hasattr(os, "posix_fallocate"):  # a full disk must show now, not at a later write
-                os.posix_fallocate(file.fileno(), 0, cut.store_bytes)
+                os.posix_fallocate(file.fileno(), 0, size)
             return np.memmap(file, dtype, "w+", shape=shape)
     except OSError as error:
         raise StylizeError(
-            f"cannot keep {cut.store_bytes >> 20} MB in {tempfile.gettempdir()}: "
+            f"cannot keep {size >> 20} MB in {tempfile.gettempdir()}: "
             f"{error.strerror or error}; set TMPDIR to a folder with room, or use --size"
         ) from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stylize.errors import UsageError
 from stylize.imaging.colour import blend, from_own_space, on_white, to_own_space
-from stylize.imaging.geometry import resize
+from stylize.imaging.geometry import shrink_to
 from stylize.imaging.photo import Frame, Photo
 
 if TYPE_CHECKING:
@@ -74,10 +74,7 @@ def _restyle_frame(
 
 
 def _shrunk(frame: Frame, longer_side: int | None) -> Frame:
-    height, width = frame.pixels.shape[:2]
-    if longer_side is None or longer_side >= max(height, width):
+    if longer_side is None:
         return frame
-    scale = longer_side / max(height, width)
-    size = max(1, round(height * scale)), max(1, round(width * scale))
-    alpha = None if frame.alpha is None else resize(frame.alpha, *size)
-    return replace(frame, pixels=resize(frame.pixels, *size), alpha=alpha)
+    alpha = None if frame.alpha is None else shrink_to(frame.alpha, longer_side)
+    return replace(frame, pixels=shrink_to(frame.pixels, longer_side), alpha=alpha)

@@ -10,15 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
-
-import numpy.typing as npt
 
 from stylize.errors import UsageError
-from stylize.imaging.colour import blend
+from stylize.imaging.colour import AnyPixels, blend
 from stylize.imaging.geometry import resize
-
-AnyPixels = npt.NDArray[Any]
 
 Restyle = Callable[[AnyPixels, Callable[[float], None]], AnyPixels]
 

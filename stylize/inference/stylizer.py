@@ -15,10 +15,11 @@ from stylize.devices import is_out_of_memory, place, resolve_device
 from stylize.errors import StylizeError, UsageError
 from stylize.imaging.colour import to_srgb
 from stylize.imaging.files import flatten
+from stylize.imaging.tensors import as_floats, from_floats
 from stylize.inference.memory import SHARE, cut_picture, free_memory
 from stylize.inference.streaming import Progress, Streamer
 from stylize.inference.strokes import auto_scale, restyle_coarse_to_fine
-from stylize.inference.torch_backend import TorchBackend, as_floats, from_floats
+from stylize.inference.torch_backend import TorchBackend
 from stylize.model_file import file_sha256, read_model
 from stylize.networks.transformer import TransformerNet
 from stylize.zoo import DEFAULT_STYLE, find_style

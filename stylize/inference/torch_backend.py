@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylize.devices import is_out_of_memory
+from stylize.imaging.tensors import as_floats, from_floats
 from stylize.inference.backend import Affine, BandMemoryError, Moments, Tile, Vector
 from stylize.inference.memory import Cut, allocate_store
 from stylize.networks.plan import INPUT_SHIFT, Plan, Stage
@@ -193,20 +194,3 @@ def _interleaved(phases: Tensor, tile: Tile, channels: int) -> Tensor:
             phase = 2 * down + right
             target[:, right::2] = part[..., phase * channels : (phase + 1) * channels]
     return result
-
-
-def as_floats(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """uint8 or uint16 levels, or floats in 0..1 -> a fresh float32 array in 0..1."""
-    values = np.array(pixels, np.float32, order="C")
-    if np.issubdtype(pixels.dtype, np.integer):
-        values /= np.float32(np.iinfo(pixels.dtype).max)
-    return values
-
-
-def from_floats(values: Tensor, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Clamp to 0..1, and round to levels where `dtype` has such."""
-    values = values.clamp(0, 1)
-    if np.issubdtype(dtype, np.integer):
-        values = values.mul_(np.iinfo(dtype).max).round_()
-    found: npt.NDArray[Any] = values.cpu().numpy().astype(dtype)
-    return found

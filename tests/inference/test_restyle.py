@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import stylize
-from stylize.imaging.colour import LUMA
-from stylize.imaging.photo import AnyPixels, Frame, Photo
+from stylize.imaging.colour import LUMA, AnyPixels
+from stylize.imaging.photo import Frame, Photo
 from stylize.inference.restyle import Look, restyle_photo
 from stylize.inference.stylizer import Stylizer
 from tests.conftest import SWAPPED, Trained, make_picture

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from stylize.errors import StylizeError
 from stylize.inference.backend import BandMemoryError, Moments, Tile
-from stylize.inference.layout import store_shape
 from stylize.inference.memory import Cut
 from stylize.inference.streaming import Streamer
 from stylize.inference.torch_backend import TorchBackend
@@ -61,9 +60,7 @@ def streamed(
     net = network(norm)
     tensors = net.tensors()
     norms = {name: t.double().numpy() for name, t in tensors.items() if ".norm." in name}
-    height, width = sorted(pixels.shape[:2], reverse=True)
-    rows_, values = store_shape(net.plan, max(height, 8), max(width, 8))
-    cut = Cut(rows, full, on_disk, rows_ * values * (4 if full else 2))
+    cut = Cut(rows, full, on_disk)
     with torch.inference_mode():
         backend = backend or TorchBackend(net.plan, tensors, CPU)
         return Streamer(net.plan, norms, backend, cut).restyle(pixels)
@@ -190,7 +187,7 @@ def test_progress_rises_to_one() -> None:
     tensors = net.tensors()
     norms = {name: t.double().numpy() for name, t in tensors.items() if ".norm." in name}
     seen: list[float] = []
-    cut = Cut(16, True, False, 0)
+    cut = Cut(16, True, False)
     with torch.inference_mode():
         backend = TorchBackend(net.plan, tensors, CPU)
         Streamer(net.plan, norms, backend, cut, seen.append).restyle(make_picture(70, 40))

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stylize.errors import UsageError
+from stylize.imaging.colour import AnyPixels
 from stylize.inference.strokes import (
     LARGEST_STEP,
     MAX_SCALE,
     MIN_SCALE,
-    AnyPixels,
     Restyle,
     auto_scale,
     parse_style_scale,
