@@ -58,21 +58,29 @@ def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def measure(picture: Path, out: Path, whole: bool, memory: int | None, style: str) -> None:
+def measure(picture: Path, out: Path, way: str, memory: int | None, style: str) -> None:
     """In a process of its own: restyle, and print what it took."""
     import torch
 
     from stylize.inference.stylizer import Stylizer
+    from stylize.model_file import read_model
+    from stylize.networks.transformer import TransformerNet
+    from stylize.zoo import find_style
 
-    stylizer = Stylizer(style, "cpu", memory)
+    backend = "torch" if way == "whole" else way
+    stylizer = Stylizer(style, "cpu", memory, backend, "fp32")
+    model = read_model(find_style(style))
+    network = TransformerNet(model.card.norm, model.card.width).eval()
+    network.load_tensors(model.tensors())
+    network.to(memory_format=torch.channels_last)
     stylizer.restyle(np.zeros((64, 64, 3), np.uint8))
     forget_peak()
     idle = resident_peak()
     pixels = np.load(picture)
     start = time.perf_counter()
-    if whole:
+    if way == "whole":
         with torch.inference_mode():
-            levels = stylizer.network(to_tensor([pixels])).clamp_(0, 1).mul_(255).round_().byte()
+            levels = network(to_tensor([pixels])).clamp_(0, 1).mul_(255).round_().byte()
         restyled = levels[0].permute(1, 2, 0).numpy()
     else:
         restyled = stylizer.restyle(pixels)
@@ -87,6 +95,9 @@ def main() -> None:
     parser.add_argument("--size", default="4000x3000", help="WIDTHxHEIGHT")
     parser.add_argument("--style", default="starry_night")
     parser.add_argument("--memory", type=int, nargs="*", default=[], help="budgets to try, MiB")
+    parser.add_argument(
+        "--backends", nargs="*", default=["torch", "openvino"], help="that compute in bands"
+    )
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--skip-whole", action="store_true")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
@@ -94,12 +105,13 @@ def main() -> None:
     if arguments.child:
         picture, out, way, memory = arguments.child
         budget = int(memory) << 20 or None
-        measure(Path(picture), Path(out), way == "whole", budget, arguments.style)
+        measure(Path(picture), Path(out), way, budget, arguments.style)
         return
 
     width, height = map(int, arguments.size.split("x"))
     ways = [] if arguments.skip_whole else [("whole", 0)]
-    ways += [("bands", 0), *(("bands", memory) for memory in arguments.memory)]
+    ways += [(name, 0) for name in arguments.backends]
+    ways += [(name, memory) for name in arguments.backends for memory in arguments.memory]
     times: dict[tuple[str, int], list[float]] = {way: [] for way in ways}
     peaks: dict[tuple[str, int], float] = {}
     results: dict[tuple[str, int], Pixels] = {}

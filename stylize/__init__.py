@@ -49,7 +49,11 @@ _HOMES = {
 
 
 def load(
-    style: str | Path = "starry_night", device: str = "auto", memory: int | None = None
+    style: str | Path = "starry_night",
+    device: str = "auto",
+    memory: int | None = None,
+    backend: str = "auto",
+    precision: str = "auto",
 ) -> Stylizer:
     """Load a trained style, ready to be called with pictures from several threads.
 
@@ -57,17 +61,19 @@ def load(
         style: a name from `stylize styles`, or the path of a model file.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         memory: bytes that restyling one picture may take; None: by what is free.
+        backend: "torch", "openvino" (CPU), or "auto": torch on a GPU, else OpenVINO where it is.
+        precision: "fp32", "bf16", "fp16", or "auto": bf16 where the hardware has it.
 
     Returns:
         A callable: PIL image, numpy (H, W, 3) or tensor (N, 3, H, W) in, the same kind out.
 
     Raises:
-        UsageError: no such style or device.
+        UsageError: no such style, device, backend or precision here.
         StylizeError: the model file is damaged or not one of ours.
     """
     from stylize.inference.stylizer import Stylizer
 
-    return Stylizer(style, device, memory)
+    return Stylizer(style, device, memory, backend, precision)
 
 
 def __getattr__(name: str) -> Any:

@@ -92,6 +92,8 @@ def apply(
         float, typer.Option(min=0, help="Refuse larger pictures, and longer animations.")
     ] = 200,
     device: Device = "auto",
+    backend: Annotated[str, typer.Option(help="auto, torch or openvino.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -99,12 +101,13 @@ def apply(
 
     stylize apply photo.jpg --style starry_night
     """
-    from stylize.console.apply import run_apply
+    from stylize.console.apply import Means, run_apply
     from stylize.inference.restyle import Look
     from stylize.inference.strokes import parse_style_scale
 
     look = Look(strength, keep_colors, parse_style_scale(style_scale), size)
-    run_apply(photos, style, output, look, memory, max_megapixels, device, overwrite, quiet)
+    means = Means(device, backend, precision, memory, max_megapixels)
+    run_apply(photos, style, output, look, means, overwrite, quiet)
 
 
 @app.command()
@@ -255,10 +258,11 @@ def compare(
 def export_(
     style: Annotated[str, typer.Argument(help="A name from `stylize styles`, or a model file.")],
     format_name: Annotated[
-        Literal["onnx", "pt2"], typer.Option("--format", "-f", help="What to write.")
+        Literal["onnx", "openvino", "pt2"],
+        typer.Option("--format", "-f", help="What to write."),
     ] = "onnx",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="By default ./NAME.onnx or .pt2.")
+        Path | None, typer.Option("--output", "-o", help="By default ./NAME.onnx, .xml or .pt2.")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -266,13 +270,16 @@ def export_(
 
     stylize export starry_night --format onnx
     """
-    from stylize.interchange.export import export_model
+    from stylize.interchange.export import SUFFIXES, export_model
     from stylize.safe_write import check_output
     from stylize.zoo import find_style
 
     model = find_style(style)
-    path = output or Path(f"{model.stem}.{format_name}")
-    check_output(path, f".{format_name}", overwrite)
+    suffix = SUFFIXES[format_name]
+    path = output or Path(model.stem + suffix)
+    check_output(path, suffix, overwrite)
+    if format_name == "openvino":
+        check_output(path.with_suffix(".bin"), ".bin", overwrite)
     export_model(model, path, format_name)
     typer.echo(str(path))
 
@@ -302,3 +309,19 @@ def import_(
 
     import_model(model, path, title, licence)
     typer.echo(str(path))
+
+
+@app.command()
+def info(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say what this machine offers, and what `stylize apply` would take of it."""
+    from stylize.console.info import describe_machine
+
+    found = describe_machine()
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    width = max(map(len, found))
+    for name, value in found.items():
+        typer.echo(f"{name:{width}}  {value}")

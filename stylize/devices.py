@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
 
-from stylize.config import Precision
 from stylize.errors import UsageError
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -38,20 +37,38 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def resolve_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
     """The number type of the convolutions; "auto" takes bf16 where the device has it in hardware.
 
     Emulated bf16 is slower than float32, so nobody gets it unasked.
+
+    Raises:
+        UsageError: no such precision, or not on this device.
     """
-    if precision != "auto":
-        return precision
+    if precision == "auto":
+        return "bf16" if _has_bf16(device) else "fp32"
+    if precision == "fp16" and device.type == "cpu":
+        raise UsageError("fp16 needs a GPU; on a CPU give --precision auto, fp32 or bf16")
+    if precision not in DTYPES:
+        raise UsageError(f"precision {precision!r}: give auto, {', '.join(DTYPES)}")
+    return precision
+
+
+def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
-    if device.type == "cpu":
-        # Of torch's public calls none tells this; the name and the answer hold since torch 2.6.
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return "bf16" if native else "fp32"
-    return "fp32"
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    # Of torch's public calls none tells this; the name and the answer hold since torch 2.6.
+    return device.type == "cpu" and (
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which convolutions compute in a precision."""
+    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
 
 
 def place(network: Network, device: torch.device) -> Network:

@@ -22,6 +22,8 @@ from stylize.networks.plan import Norm, Plan, make_plan
 from stylize.safe_write import atomic_file
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import Tensor
 
 FORMAT = 1
@@ -76,6 +78,25 @@ class ModelCard:
         return make_plan(self.norm, self.width)
 
 
+@dataclass(frozen=True)
+class Model:
+    """A model file that was read."""
+
+    card: ModelCard
+    arrays: dict[str, npt.NDArray[np.float32]]
+    """The network's parameters by the plan's names."""
+    targets: dict[str, npt.NDArray[np.float32]]
+    """The painting's Gram matrices, (C, C), by layer."""
+    sha256: str
+    """Of the file, in hexadecimal."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The parameters for torch; they share the arrays' memory."""
+        import torch
+
+        return {name: torch.from_numpy(array) for name, array in self.arrays.items()}
+
+
 def write_model(path: Path, card: ModelCard, tensors: Mapping[str, Tensor]) -> None:
     """Write a model file, whole or not at all.
 
@@ -110,30 +131,29 @@ def read_card(path: Path) -> ModelCard:
     return card
 
 
-def read_model(path: Path) -> tuple[ModelCard, dict[str, Tensor], dict[str, Tensor]]:
+def read_model(path: Path) -> Model:
     """Read a model file.
-
-    Returns:
-        The card; the network's tensors by the plan's names, float32; the Gram targets by layer.
 
     Raises:
         UsageError: no such file.
         StylizeError: the file is not one of ours, or is damaged.
     """
     card = read_card(path)
+    import numpy as np
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.numpy import load
 
     try:
-        tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
+        data = path.read_bytes()
+        arrays = {name: array.astype(np.float32) for name, array in load(data).items()}
     except (SafetensorError, OSError) as error:
         raise StylizeError(f"{path} is damaged: {error}") from error
     targets = {
-        name.removeprefix(TARGET_PREFIX): tensors.pop(name)
-        for name in sorted(tensors)
+        name.removeprefix(TARGET_PREFIX): arrays.pop(name)
+        for name in sorted(arrays)
         if name.startswith(TARGET_PREFIX)
     }
-    return card, tensors, targets
+    return Model(card, arrays, targets, hashlib.sha256(data).hexdigest())
 
 
 def file_sha256(path: Path) -> str:

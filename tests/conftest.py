@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,8 @@ if not torch.cuda.is_available():
     # Before anything imports Triton: kernels then run on the CPU, statement by statement.
     os.environ["TRITON_INTERPRET"] = "1"
 torch.set_num_threads(1)  # tests run in two processes on two cores
+# Not the user's; every run of the tests compiles anew what it uses first.
+os.environ["STYLIZE_CACHE"] = tempfile.mkdtemp(prefix="stylize-test-cache-")
 
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

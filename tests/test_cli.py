@@ -37,9 +37,30 @@ def test_nothing_heavy_is_imported_before_it_is_needed(code: str) -> None:
     assert not [name for name in HEAVY if f"'{name}'" in modules]
 
 
+@pytest.mark.parametrize("memory", ["1GB", "4MB"])
+def test_apply_through_openvino_imports_no_torch(
+    trained: Trained, tmp_path: Path, memory: str
+) -> None:
+    """Whole and in bands: importing torch takes longer than restyling a small photo."""
+    pytest.importorskip("openvino")
+    photo = save_picture(tmp_path / "photo.jpg", 300, 400)
+    probe = (
+        "import atexit, sys; atexit.register(lambda: print(sorted(sys.modules)));"
+        f"sys.argv[1:] = ['apply', {str(photo)!r}, '--style', {str(trained.instance)!r},"
+        f" '--backend', 'openvino', '--memory', '{memory}'];"
+        "from stylize.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert (tmp_path / "photo-instance.jpg").exists()
+    modules = done.stdout.splitlines()[-1]
+    assert "'openvino'" in modules
+    assert "'torch'" not in modules
+    assert "'torchvision'" not in modules
+
+
 def test_help_and_version(run: Run) -> None:
     assert run("--version").stdout == f"stylize {stylize.__version__}\n"
-    for command in ("apply", "styles", "train", "compare", "export", "import"):
+    for command in ("apply", "styles", "train", "compare", "export", "import", "info"):
         assert command in run("--help").stdout
         assert run(command, "--help").returncode == 0
 

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stylize.errors import StylizeError, UsageError
-from stylize.model_file import ModelCard, read_card, read_model, write_model
+from stylize.model_file import ModelCard, file_sha256, read_card, read_model, write_model
 from stylize.networks.transformer import TransformerNet
 
 CARD = ModelCard(
@@ -54,16 +55,18 @@ def rewrite(path: Path, source: Path, change: Any) -> Path:
 
 
 def test_round_trip(model: Path) -> None:
-    card, tensors, targets = read_model(model)
-    assert card == CARD == read_card(model)
-    TransformerNet("instance", 0.125).load_state_dict(tensors)
-    assert torch.equal(targets["relu1_2"], torch.eye(4))
+    found = read_model(model)
+    assert found.card == CARD == read_card(model)
+    assert found.sha256 == file_sha256(model)
+    TransformerNet("instance", 0.125).load_state_dict(found.tensors())
+    assert np.array_equal(found.targets["relu1_2"], np.eye(4))
 
 
 def test_equal_models_give_equal_files(model: Path, tmp_path: Path) -> None:
-    _, tensors, targets = read_model(model)
+    found = read_model(model)
+    targets = {f"target.{k}": torch.from_numpy(v) for k, v in found.targets.items()}
     again = tmp_path / "again.safetensors"
-    write_model(again, CARD, {f"target.{k}": v for k, v in targets.items()} | tensors)
+    write_model(again, CARD, targets | found.tensors())
     assert again.read_bytes() == model.read_bytes()
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from stylize.errors import StylizeError
 from stylize.held_out import HeldOutLoss, held_out_loss, measure
 from stylize.imaging.files import Pixels, read_rgb
@@ -85,8 +87,9 @@ def compare_models(
         loss = None
         missing = reason if network is None else _mismatch(stylizer, network)
         if network is not None and not missing:
-            module = held_out_loss(network, stylizer.targets).to(stylizer.device)
-            loss = measure(stylizer.network, module, photos, on_photo)
+            targets = {name: torch.from_numpy(gram) for name, gram in stylizer.targets.items()}
+            module = held_out_loss(network, targets).to(stylizer.engine.device)
+            loss = measure(stylizer, module, photos, on_photo)
         losses.append((loss, missing))
 
     rows, seconds, skipped = _restyle(stylizers, photos, shown)
@@ -99,7 +102,7 @@ def compare_models(
         )
     ]
     name = network.name if network else ""
-    return Comparison(models, rows, name, str(stylizers[0].device), skipped)
+    return Comparison(models, rows, name, stylizers[0].engine.device, skipped)
 
 
 def _restyle(

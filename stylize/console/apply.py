@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -16,7 +18,8 @@ from tqdm import tqdm
 
 from stylize.console.bars import INTERRUPTED, say
 from stylize.errors import StylizeError
-from stylize.inference.batch import plan_jobs
+from stylize.inference.batch import Job, plan_jobs
+from stylize.inference.engine import choose_backend
 from stylize.inference.memory import parse_memory
 from stylize.inference.pipeline import Outcome, run_jobs
 from stylize.inference.restyle import Look
@@ -25,7 +28,21 @@ from stylize.zoo import find_style
 BAR_DELAY = 1.5
 """Seconds a restyling must take before a bar is worth a look."""
 
+FEW = 8
+"""Photos whose sizes are looked up, to see whether waking a GPU is worth while."""
+
 _BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a restyling may use, as the command line says it."""
+
+    device: str
+    backend: str
+    precision: str
+    memory: str | None
+    max_megapixels: float
 
 
 class _ToTerminal(logging.Handler):
@@ -40,9 +57,7 @@ def run_apply(
     style: str,
     output: str | None,
     look: Look,
-    memory: str | None,
-    max_megapixels: float,
-    device: str,
+    means: Means,
     overwrite: bool,
     quiet: bool,
 ) -> None:
@@ -52,7 +67,7 @@ def run_apply(
         UsageError: a missing path, an unknown style, an option out of its range.
         StylizeError: a photo could not be restyled.
     """
-    budget = None if memory is None else parse_memory(memory)
+    budget = None if means.memory is None else parse_memory(means.memory)
     model = find_style(style)
     plan = plan_jobs(photos, model.stem, output, overwrite)
     _say_left_out(plan.existing, plan.own_results, quiet)
@@ -68,7 +83,8 @@ def run_apply(
 
     from stylize.inference.stylizer import Stylizer
 
-    stylizer = Stylizer(model, device, budget)
+    backend = choose_backend(means.backend, means.device, _megapixels(plan.jobs)).backend
+    stylizer = Stylizer(model, means.device, budget, backend, means.precision)
     failures: list[Outcome] = []
     count, done = len(plan.jobs), 0
     with tqdm(
@@ -82,7 +98,7 @@ def run_apply(
             bar.update(min(restyled, count) - bar.n)
 
         try:
-            for outcome in run_jobs(stylizer, plan.jobs, look, max_megapixels, report):
+            for outcome in run_jobs(stylizer, plan.jobs, look, means.max_megapixels, report):
                 done += 1
                 if outcome.error:
                     failures.append(outcome)
@@ -94,6 +110,19 @@ def run_apply(
             typer.echo(f"stylize: stopped; {written} of {count} photos are done", err=True)
             raise typer.Exit(INTERRUPTED) from None
     _say_failures(failures, count)
+
+
+def _megapixels(jobs: Sequence[Job]) -> float | None:
+    """How much there is to restyle, from the headers of a few photos; None for many."""
+    if len(jobs) > FEW:
+        return None
+    total = 0.0
+    for job in jobs:
+        with contextlib.suppress(OSError):  # an unreadable one is reported when its turn comes
+            if job.source is not None:
+                with Image.open(job.source) as photo:
+                    total += photo.width * photo.height / 1e6
+    return total
 
 
 def _print(text: str, bar: tqdm[NoReturn]) -> None:

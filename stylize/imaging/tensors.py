@@ -10,18 +10,11 @@ import torch
 from torch import Tensor
 
 from stylize.imaging.files import Pixels
-
-
-def as_floats(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """uint8 or uint16 levels, or floats in 0..1 -> a fresh float32 array in 0..1."""
-    values = np.array(pixels, np.float32, order="C")
-    if np.issubdtype(pixels.dtype, np.integer):
-        values /= np.float32(np.iinfo(pixels.dtype).max)
-    return values
+from stylize.imaging.levels import as_floats
 
 
 def from_floats(values: Tensor, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Clamp to 0..1, and round to levels where `dtype` has such."""
+    """As `as_levels`, computed where the tensor lies, and by all cores."""
     values = values.clamp(0, 1)
     if np.issubdtype(dtype, np.integer):
         values = values.mul_(np.iinfo(dtype).max).round_()

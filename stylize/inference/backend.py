@@ -107,14 +107,24 @@ class Backend(Protocol):
     def first_values(self, band: Band) -> Vector:
         """The channels of the band's first pixel."""
 
-    def center(self, band: Band, center: Vector) -> Band:
-        """The band less `center`; the band itself may be changed."""
+    def measure(self, band: Band, center: Vector, store: Band | None) -> Moments:
+        """Mean and M2 of the band less `center`, by two passes; the band may be changed.
 
-    def moments(self, band: Band) -> Moments:
-        """Mean and M2 by two passes over the band."""
+        Where there is a `store`, the band less `center` is written into it, in its precision.
+        """
 
-    def finish(self, stage: Stage, band: Band, affine: Affine | None, extra: Band | None) -> Band:
-        """Normalise, ReLU where the stage has one, add `extra`; reads full and half precision."""
+    def finish(
+        self,
+        stage: Stage,
+        band: Band,
+        center: Vector | None,
+        affine: Affine | None,
+        extra: Band | None,
+    ) -> Band:
+        """Take `center` away, normalise, ReLU where the stage has one, add `extra`.
+
+        Reads full and half precision; the band may be changed.
+        """
 
     def save(self, store: Band, band: Band) -> None:
         """Write a band into its place in a store, in the store's precision."""

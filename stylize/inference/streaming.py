@@ -28,6 +28,7 @@ from stylize.errors import StylizeError
 from stylize.inference.backend import Affine, Backend, Band, BandMemoryError, Moments, Tile, Vector
 from stylize.inference.layout import (
     COARSEST,
+    ROUNDING,
     activation_scales,
     activation_sides,
     needs_one_pass,
@@ -42,11 +43,6 @@ AnyPixels = npt.NDArray[Any]
 """(H, W, 3), uint8 or uint16 levels, or floats in 0..1."""
 
 Flags = npt.NDArray[np.bool_]
-
-ROUNDING = 2.0**-18
-"""A plane whose deviation is below this part of the stage's values is flat. A convolution's own
-rounding is no smaller: sums of up to 1,152 products are some 34 * 2^-24 off. Normalised, it would
-become a pattern on white paper, 300 times as strong behind each norm."""
 
 Progress = Callable[[float], None]
 """Called with the part of the work that is done, 0 to 1."""
@@ -152,9 +148,8 @@ class _Run:
             raw = self._push(chain, band)
             if raw is not None:
                 if stage.norm == "instance":
-                    raw, moments = self._measure(last, raw, moments)
-                if stored is not None:
-                    self.backend.save(stored[made : made + raw.shape[0]], raw)
+                    rows = None if stored is None else stored[made : made + raw.shape[0]]
+                    moments = self._measure(last, raw, rows, moments)
                 if last == len(self.stages) - 1:
                     self._write(made, raw)
                 made += raw.shape[0]
@@ -165,15 +160,16 @@ class _Run:
             flat = var <= rounding**2
             self.affines[last] = self._affine(stage, moments.mean, var, flat)
 
-    def _measure(self, index: int, raw: Band, moments: Moments | None) -> tuple[Band, Moments]:
-        """A convolution's band around the stage's center, and the moments with it."""
+    def _measure(
+        self, index: int, raw: Band, store: Band | None, moments: Moments | None
+    ) -> Moments:
+        """The moments with those of one more band, which is kept in the store."""
         if index not in self.centers:
             # The first value of each plane: a constant plane is then exactly zero, and half
             # precision keeps the digits of one whose mean is large against its deviation.
             self.centers[index] = self.backend.first_values(raw)
-        raw = self.backend.center(raw, self.centers[index])
-        found = self.backend.moments(raw)
-        return raw, found if moments is None else moments.merged(found)
+        found = self.backend.measure(raw, self.centers[index], store)
+        return found if moments is None else moments.merged(found)
 
     def _push(self, chain: list[_Convolution], band: Band) -> Band | None:
         """A finished band through the stages of a pass; None while they still wait for rows."""
@@ -184,9 +180,8 @@ class _Run:
             extra = None
             if before.stage.residual:
                 extra = chain[before.index - chain[0].index - 1].recall(raw.shape[0])
-            if before.index in self.centers:
-                raw = self.backend.center(raw, self.centers[before.index])
-            finished = self.backend.finish(before.stage, raw, self.affines[before.index], extra)
+            center, affine = self.centers.get(before.index), self.affines[before.index]
+            finished = self.backend.finish(before.stage, raw, center, affine, extra)
             raw = link.push(finished)
         return raw
 
@@ -201,9 +196,8 @@ class _Run:
             else:
                 before = self.stages[first - 1]
                 extra = self._sum_plane(first)[start:end] if before.residual else None
-                band = self.backend.finish(
-                    before, self._plane(first - 1)[start:end], self.affines[first - 1], extra
-                )
+                plane = self._plane(first - 1)[start:end]  # which lies there less its center
+                band = self.backend.finish(before, plane, None, self.affines[first - 1], extra)
             if self.store is not None and self._is_block_entry(first):
                 self.backend.save(self._sum_plane(first)[start:end], band)
             yield band

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
-from torch import Tensor
 
-from stylize.devices import is_out_of_memory, place, resolve_device
-from stylize.errors import StylizeError, UsageError
+from stylize.errors import UsageError
 from stylize.imaging.colour import to_srgb
 from stylize.imaging.files import flatten
-from stylize.imaging.tensors import as_floats, from_floats
-from stylize.inference.memory import SHARE, cut_picture, free_memory
-from stylize.inference.streaming import Progress, Streamer
+from stylize.inference.engine import make_engine
+from stylize.inference.streaming import Progress
 from stylize.inference.strokes import auto_scale, restyle_coarse_to_fine
-from stylize.inference.torch_backend import TorchBackend
-from stylize.model_file import file_sha256, read_model
-from stylize.networks.transformer import TransformerNet
+from stylize.model_file import read_model
 from stylize.zoo import DEFAULT_STYLE, find_style
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 AnyArray = npt.NDArray[Any]
-
-
-WHOLE_BYTES = 800
-"""Bytes a pixel that a pass over the whole picture takes for a network of width 1 in float32 (718
-measured)."""
 
 
 class Stylizer:
@@ -39,32 +32,32 @@ class Stylizer:
         style: a name from `stylize styles`, or the path of a model file.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         memory: bytes that restyling one picture may take; None: by what is free.
+        backend: "torch", "openvino" (CPU), or "auto": torch on a GPU, else OpenVINO where it is.
+        precision: "fp32", "bf16", "fp16", or "auto": bf16 where the hardware has it.
 
     Raises:
-        UsageError: no such style or device.
+        UsageError: no such style, device, backend or precision here.
         StylizeError: the model file is damaged or not one of ours.
 
     Attributes:
         card: what is known about the style.
         sha256: of the model file.
+        targets: Gram matrices of the painting, by layer.
+        engine: what computes: its `name`, `device` and `precision`.
     """
 
     def __init__(
-        self, style: str | Path = DEFAULT_STYLE, device: str = "auto", memory: int | None = None
+        self,
+        style: str | Path = DEFAULT_STYLE,
+        device: str = "auto",
+        memory: int | None = None,
+        backend: str = "auto",
+        precision: str = "auto",
     ) -> None:
-        path = find_style(style)
-        self.device = resolve_device(device)
         self.memory = memory
-        self.card, tensors, self.targets = read_model(path)
-        self.sha256 = file_sha256(path)
-        network = TransformerNet(self.card.norm, self.card.width)
-        network.load_tensors(tensors)
-        network.requires_grad_(False)
-        self.network = place(network.eval(), self.device)
-        self._backend = TorchBackend(self.card.plan, tensors, self.device)
-        self._norms = {
-            name: tensor.double().numpy() for name, tensor in tensors.items() if ".norm." in name
-        }
+        model = read_model(find_style(style))
+        self.card, self.targets, self.sha256 = model.card, model.targets, model.sha256
+        self.engine = make_engine(model, backend, device, precision)
 
     def restyle(
         self,
@@ -114,7 +107,8 @@ class Stylizer:
             return self._restyle_pil(picture)
         if isinstance(picture, np.ndarray):
             return self._restyle_array(picture)
-        if isinstance(picture, Tensor):
+        # Whoever has a tensor has imported torch; nobody else need.
+        if (torch := sys.modules.get("torch")) and isinstance(picture, torch.Tensor):
             return self._restyle_tensor(picture)
         raise UsageError(
             f"a picture is a PIL image, a numpy array or a tensor, not {type(picture).__name__}"
@@ -141,29 +135,7 @@ class Stylizer:
         return self.restyle(picture.astype(np.float32)).astype(picture.dtype)
 
     def _restyle_pixels(self, pixels: AnyArray, on_progress: Progress) -> AnyArray:
-        """One pass at the picture's own size: in bands, or whole on a GPU that has room for it.
-
-        On a CPU bands are faster at every size: they stay in its caches.
-        """
-        height, width = pixels.shape[:2]
-        free = self._free()
-        whole = WHOLE_BYTES * max(1.0, self.card.width) * height * width
-        if self.device.type != "cpu" and whole < (self.memory or free * SHARE):
-            batch = torch.from_numpy(as_floats(pixels)).permute(2, 0, 1)[None]
-            restyled = self._restyle_tensor(batch)[0].permute(1, 2, 0)
-            return from_floats(restyled, pixels.dtype)
-        plan = self.card.plan
-        cut = cut_picture(plan, height, width, 6 * pixels.itemsize, self.memory, free)
-        with torch.inference_mode():
-            streamer = Streamer(plan, self._norms, self._backend, cut, on_progress)
-            return streamer.restyle(pixels)
-
-    def _free(self) -> int:
-        """Bytes of free memory, the host's and the device's, whichever are fewer."""
-        host = free_memory()
-        if self.device.type != "cuda":
-            return host
-        return min(host, torch.cuda.mem_get_info(self.device)[0])
+        return self.engine.restyle(pixels, self.memory, on_progress)
 
     def _restyle_tensor(self, batch: Tensor) -> Tensor:
         if batch.dim() != 4 or batch.shape[1] != 3 or not batch.is_floating_point():
@@ -173,17 +145,4 @@ class Stylizer:
             )
         if 0 in batch.shape:
             raise UsageError(f"a picture needs at least one pixel, not {tuple(batch.shape)}")
-        photo = batch.to(self.device, torch.float32, memory_format=torch.channels_last)
-        try:
-            with torch.inference_mode():
-                restyled: Tensor = self.network(photo).clamp(0, 1)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            height, width = batch.shape[-2:]
-            raise StylizeError(
-                f"not enough memory on {self.device} for {width} x {height} pixels; "
-                f"make the photo smaller, or use --device cpu"
-            ) from error
-        # Out of inference mode, so that a caller may train through or change what it got.
-        return restyled.to(batch.device, batch.dtype).clone()
+        return self.engine.restyle_batch(batch)

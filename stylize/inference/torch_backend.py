@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylize.devices import is_out_of_memory
-from stylize.imaging.tensors import as_floats, from_floats
+from stylize.imaging.levels import as_floats
+from stylize.imaging.tensors import from_floats
 from stylize.inference.backend import Affine, BandMemoryError, Moments, Tile, Vector
 from stylize.inference.memory import Cut, allocate_store
 from stylize.networks.plan import INPUT_SHIFT, Plan, Stage
@@ -27,9 +28,16 @@ class TorchBackend:
         plan: the network.
         tensors: its parameters by the plan's names.
         device: where it computes.
+        dtype: of what the convolutions multiply; everything else is float32.
     """
 
-    def __init__(self, plan: Plan, tensors: Mapping[str, Tensor], device: torch.device) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        tensors: Mapping[str, Tensor],
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.device = device
         self._weights: dict[tuple[str, bool], Tensor] = {}
         self._biases: dict[str, Tensor] = {}
@@ -39,7 +47,7 @@ class TorchBackend:
                 kernel = weight.mT if turned else weight
                 if stage.upsample == 2:
                     kernel = _phase_kernels(kernel)
-                self._weights[stage.name, turned] = kernel.contiguous(
+                self._weights[stage.name, turned] = kernel.to(dtype).contiguous(
                     memory_format=torch.channels_last
                 )
             if stage.bias:
@@ -89,22 +97,28 @@ class TorchBackend:
         values: Vector = band[0, 0].double().cpu().numpy()
         return values
 
-    def center(self, band: Tensor, center: Vector) -> Tensor:
-        """The band less `center`, in its place."""
-        return band.sub_(self._vector(center))
-
-    def moments(self, band: Tensor) -> Moments:
-        """Mean and M2 of each channel by two passes."""
+    def measure(self, band: Tensor, center: Vector, store: Tensor | None) -> Moments:
+        """Mean and M2 of each channel by two passes; the band is kept in the store."""
+        band.sub_(self._vector(center))
+        if store is not None:
+            store.copy_(band)
         values = band.reshape(-1, band.shape[-1])
         mean = values.mean(0)
         m2 = (values - mean).square_().sum(0)
         return Moments(values.shape[0], *(part.double().cpu().numpy() for part in (mean, m2)))
 
     def finish(
-        self, stage: Stage, band: Tensor, affine: Affine | None, extra: Tensor | None
+        self,
+        stage: Stage,
+        band: Tensor,
+        center: Vector | None,
+        affine: Affine | None,
+        extra: Tensor | None,
     ) -> Tensor:
-        """Normalise, ReLU, add."""
+        """Take away, normalise, ReLU, add."""
         y = band.to(self.device, torch.float32)
+        if center is not None:
+            y = y.sub_(self._vector(center))
         if affine is not None:
             y = torch.addcmul(self._vector(affine.shift), y, self._vector(affine.scale))
         if stage.relu:
@@ -120,8 +134,10 @@ class TorchBackend:
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1) -> Tensor:
-    """(rows, columns, C) -> (rows, columns, C'), without padding."""
-    return F.conv2d(x.permute(2, 0, 1)[None], weight, bias, stride)[0].permute(1, 2, 0)
+    """(rows, columns, C) -> (rows, columns, C'), without padding; in the weight's precision."""
+    made = F.conv2d(x.permute(2, 0, 1)[None].to(weight.dtype), weight, None, stride)
+    made = made[0].permute(1, 2, 0).float()
+    return made if bias is None else made.add_(bias)
 
 
 def _reflected(tile: Tile, side: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Styles as files for other programs: ONNX, and PyTorch's own exported programs."""
+"""Styles as files for other programs: ONNX, OpenVINO, and PyTorch's own exported programs."""
 
 from __future__ import annotations
 
@@ -6,23 +6,26 @@ import contextlib
 import io
 import json
 import logging
+import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from stylize.errors import StylizeError
-from stylize.model_file import ModelCard, read_model
+from stylize.model_file import Model, ModelCard, read_model
 from stylize.networks.plan import MIN_SIDE
 from stylize.networks.transformer import TransformerNet
 from stylize.safe_write import atomic_file
 
-Format = Literal["onnx", "pt2"]
-FORMATS: tuple[Format, ...] = get_args(Format)
+Format = Literal["onnx", "openvino", "pt2"]
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
+"""Of the file that is written. OpenVINO's weights lie beside it, in a file that ends in .bin."""
 
 MAX_SIDE, MAX_BATCH = 32768, 1024
 """Bounds that torch.export wants for the open sizes."""
@@ -54,21 +57,48 @@ def export_model(style: Path, output: Path, format_name: Format) -> ModelCard:
 
     Args:
         style: a model file.
-        format_name: "onnx" or "pt2".
+        format_name: "onnx", "openvino" or "pt2".
 
     Raises:
         StylizeError: a library that the format needs is missing, or the file cannot be written.
     """
-    card, tensors, _ = read_model(style)
+    model = read_model(style)
+    card = model.card
+    if format_name == "openvino":
+        _write_openvino(model, output)
+        return card
     network = TransformerNet(card.norm, card.width)
-    network.load_tensors(tensors)
+    network.load_tensors(model.tensors())
     module = Restyle(network).eval().requires_grad_(False)
-    metadata = json.dumps(asdict(card) | {"smallest_side": MIN_SIDE}, sort_keys=True)
+    metadata = _metadata(card)
     with _quiet():
         data = _onnx(module, metadata) if format_name == "onnx" else _pt2(module, metadata)
     with atomic_file(output) as temporary:
         temporary.write_bytes(data)
     return card
+
+
+def _write_openvino(model: Model, output: Path) -> None:
+    """The graph that restyles here, but (N, 3, H, W), and as large as what it is given."""
+    try:
+        import openvino as ov
+    except ImportError as error:
+        raise StylizeError("OpenVINO is not installed; pip install openvino") from error
+    from stylize.inference.openvino_graph import exported_graph
+
+    graph = exported_graph(model.card.plan, model.arrays)
+    graph.set_rt_info(_metadata(model.card), METADATA)
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "model.xml"
+        ov.save_model(graph, made, compress_to_fp16=False)
+        # The weights first: a reader who finds the graph finds its weights as well.
+        for suffix in (".bin", ".xml"):
+            with atomic_file(output.with_suffix(suffix)) as temporary:
+                shutil.copyfile(made.with_suffix(suffix), temporary)
+
+
+def _metadata(card: ModelCard) -> str:
+    return json.dumps(asdict(card) | {"smallest_side": MIN_SIDE}, sort_keys=True)
 
 
 def _shapes() -> Any:

@@ -71,11 +71,15 @@ class PerceptualNet(nn.Module):
         self.name = name
         self.sha256 = sha256
         self.layers = _available_layers(weights, architecture, name)
-        for layer, index in zip(self.layers, _convolution_indices(architecture), strict=False):
+        for index, layer in self.convolution_names():
             self.register_buffer(f"{layer}_weight", weights[f"features.{index}.weight"].clone())
             self.register_buffer(f"{layer}_bias", weights[f"features.{index}.bias"].clone())
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).reshape(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).reshape(1, 3, 1, 1))
+
+    def convolution_names(self) -> list[tuple[int, str]]:
+        """(number in torchvision's `features` sequence, layer), shallow to deep."""
+        return list(zip(_convolution_indices(self.architecture), self.layers, strict=False))
 
     def check_layers(self, layers: Sequence[str]) -> None:
         """Raise UsageError where one of `layers` is not to be had from this network."""

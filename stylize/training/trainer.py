@@ -18,7 +18,7 @@ from torch import nn
 
 import stylize
 from stylize.config import TrainConfig
-from stylize.devices import place, resolve_device, resolve_precision
+from stylize.devices import autocast, place, resolve_device, resolve_precision
 from stylize.errors import StylizeError, UsageError
 from stylize.held_out import (
     CROP,
@@ -135,7 +135,7 @@ class Trainer:
             photo = batch.to(self.device, memory_format=torch.channels_last)
             for group in self.optimiser.param_groups:
                 group["lr"] = config.learning_rate * learning_rate_factor(config, self.step)
-            with self._autocast():
+            with autocast(self.device, self.precision):
                 terms = self.loss(self.network(photo), photo, self.sampler.shift(self.step))
             total = terms.total
             self.optimiser.zero_grad()
@@ -165,7 +165,7 @@ class Trainer:
             for picture in self._preview_photos()
         ]
         self.network.eval()
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), autocast(self.device, self.precision):
             restyled = self.network(to_tensor(photos).to(self.device))
         return [photos, to_pixels(restyled)]
 
@@ -212,9 +212,6 @@ class Trainer:
         write_model(path, card, tensors)
         return card
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
-
     def _preview_photos(self) -> list[Pixels]:
         pictures: list[Pixels] = []
         for path in self.held_out:
@@ -228,17 +225,17 @@ class Trainer:
 def _load_start(network: TransformerNet, start: str) -> dict[str, Any]:
     """Take over the weights of a trained style, and say what the new card is to say of it."""
     path = find_style(start)
-    card, tensors, _ = read_model(path)
-    plan = network.plan
+    model = read_model(path)
+    card, plan = model.card, network.plan
     if card.plan != plan:
         raise UsageError(
             f"start {start!r} has {card.norm} norm and width {card.width:g}; "
             f"this run has {plan.norm} norm and width {plan.width:g}"
         )
-    network.load_tensors(tensors)
+    network.load_tensors(model.tensors())
     return {
         "name": card.name,
-        "sha256": file_sha256(path),
+        "sha256": model.sha256,
         "steps": card.steps,
         "settings": card.settings,
         "start": card.start,

@@ -35,11 +35,30 @@ def test_onnx(run: Run, trained: Trained, tmp_path: Path, norm: str) -> None:
     card = json.loads({entry.key: entry.value for entry in model.metadata_props}["stylize"])
     assert (card["name"], card["norm"], card["smallest_side"]) == (norm, norm, MIN_SIDE)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    restyle = stylize.load(style, device="cpu")
+    restyle = stylize.load(style, device="cpu", backend="torch")
     for shape in SHAPES:
         photo = torch.rand(shape)
         (found,) = session.run(["restyled"], {"photo": photo.numpy()})
         np.testing.assert_allclose(found, restyle(photo).numpy(), atol=CLOSE)
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_openvino(run: Run, trained: Trained, tmp_path: Path, norm: str) -> None:
+    openvino = pytest.importorskip("openvino")
+    style = getattr(trained, norm)
+    done = run("export", style, "-f", "openvino", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"{norm}.xml\n"), done.stderr
+    model = openvino.Core().read_model(tmp_path / f"{norm}.xml")
+    card = json.loads(model.get_rt_info("stylize").astype(str))
+    assert (card["name"], card["smallest_side"]) == (norm, MIN_SIDE)
+    compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    restyle = stylize.load(style, device="cpu", backend="torch")
+    for shape in SHAPES:
+        photo = torch.rand(shape)
+        found = compiled({"photo": photo.numpy()})["restyled"]
+        np.testing.assert_allclose(found, restyle(photo).numpy(), atol=CLOSE)
+    (tmp_path / f"{norm}.xml").unlink()
+    assert_one_line(run("export", style, "-f", "openvino", cwd=tmp_path), 1, "bin exists")
 
 
 def test_pt2(run: Run, trained: Trained, tmp_path: Path) -> None:
@@ -48,7 +67,7 @@ def test_pt2(run: Run, trained: Trained, tmp_path: Path) -> None:
     files = {"stylize": ""}
     program = torch.export.load(tmp_path / "style.pt2", extra_files=files).module()
     assert json.loads(files["stylize"])["name"] == "instance"
-    restyle = stylize.load(trained.instance, device="cpu")
+    restyle = stylize.load(trained.instance, device="cpu", backend="torch")
     for shape in SHAPES:
         photo = torch.rand(shape)
         torch.testing.assert_close(program(photo), restyle(photo), atol=CLOSE, rtol=0)

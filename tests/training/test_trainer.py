@@ -67,7 +67,7 @@ def test_a_run_may_begin_from_a_trained_style(
 ) -> None:
     start = config.changed({"start": str(trained.instance), "width": 0.25})
     trainer = Trainer(start, painting, photo_folder, "test")
-    _, tensors, _ = read_model(trained.instance)
+    tensors = read_model(trained.instance).tensors()
     assert all(torch.equal(tensors[name], t) for name, t in trainer.network.tensors().items())
     card = trainer.save(tmp_path / "model.safetensors")
     assert card.start is not None

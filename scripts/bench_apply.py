@@ -1,0 +1,172 @@
+"""What `stylize apply` takes, against the plain way: `python scripts/bench_apply.py`.
+
+Whole processes, JPEG to JPEG, taking turns; then the network alone; then a folder of photos against
+the network's own time for them. Photos are mosaics of scikit-image's, strokes at native size.
+On a GPU the network alone is also held against torch.compile. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from bench_streaming import mosaic
+from PIL import Image
+from plain_apply import Transformer
+
+from stylize.inference.engine import has_openvino
+from stylize.inference.stylizer import Stylizer
+from stylize.model_file import read_model
+from stylize.zoo import DEFAULT_STYLE, find_style
+
+SCRIPTS = Path(__file__).parent
+SIZES = ((512, 512), (1920, 1080), (4000, 3000))
+STREAMED = "1GB"
+"""The budget with which the largest is streamed."""
+
+
+def median_seconds(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """The median time of each call, all of them taking turns."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def process(words: Sequence[object], **env: str) -> None:
+    """Run a Python program to its end."""
+    subprocess.run(
+        [sys.executable, *map(str, words)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        env=os.environ | env,
+    )
+
+
+def whole_processes(folder: Path, rounds: int, precision: str) -> None:
+    """Print the table of whole processes."""
+    weights = folder / "weights.pth"
+    torch.save(read_model(find_style(DEFAULT_STYLE)).tensors(), weights)
+    print("| photo | way | seconds | of the plain way |\n|---|---|---:|---:|")
+    for width, height in SIZES:
+        photo, out = folder / f"{width}x{height}.jpg", folder / "out.jpg"
+        Image.fromarray(mosaic(height, width)).save(photo, quality=92)
+        apply = ["-m", "stylize", "apply", photo, "-o", out, "--overwrite", "--quiet"]
+        apply += ["--style-scale", "native", "--precision", precision]
+        plain = SCRIPTS / "plain_apply.py"
+        calls: dict[str, Callable[[], object]] = {
+            "the plain way": lambda p=photo, o=out: process([plain, weights, p, o]),  # type: ignore[misc]
+            "stylize": lambda a=apply: process(a),  # type: ignore[misc]
+            "stylize, the first run": lambda a=apply: process(  # type: ignore[misc]
+                a, STYLIZE_CACHE=tempfile.mkdtemp(dir=folder)
+            ),
+        }
+        if has_openvino():
+            calls["stylize --backend torch"] = lambda a=apply: process([*a, "--backend", "torch"])  # type: ignore[misc]
+        if (width, height) == SIZES[-1]:
+            del calls["stylize, the first run"]
+            calls[f"stylize --memory {STREAMED}"] = lambda a=apply: process(  # type: ignore[misc]
+                [*a, "--memory", STREAMED]
+            )
+        process(apply)  # so that the cache is warm
+        seconds = median_seconds(calls, rounds)
+        base = seconds["the plain way"]
+        for name, found in seconds.items():
+            print(f"| {width}x{height} | {name} | {found:.2f} | {found / base:.2f} |", flush=True)
+
+
+def network_alone(rounds: int, precision: str) -> None:
+    """Print the table of the network alone at 1920x1080, levels in, levels out."""
+    width, height = SIZES[1]
+    pixels = mosaic(height, width)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = Transformer().eval()
+    network.load_state_dict(read_model(find_style(DEFAULT_STYLE)).tensors())
+    network = network.to(device)
+
+    def plain(run: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        with torch.inference_mode():
+            batch = torch.from_numpy(pixels).to(device).permute(2, 0, 1)[None].float() / 255
+            return (run(batch) * 255).round().byte().cpu()
+
+    calls: dict[str, Callable[[], object]] = {"plain, torch eager": lambda: plain(network)}
+    if device == "cuda":
+        compiled = torch.compile(network)
+        calls["plain, torch.compile"] = lambda: plain(compiled)
+    backends = ["torch"] + (["openvino"] if has_openvino() else [])
+    for backend in backends:
+        stylizer = Stylizer(backend=backend, precision=precision if backend != "torch" else "auto")
+        name = f"stylize, {backend}, {stylizer.engine.precision}"
+        calls[name] = lambda s=stylizer: s.restyle(pixels)  # type: ignore[misc]
+    median_seconds(calls, 1)  # the first call pays for what later ones share
+    seconds = median_seconds(calls, rounds)
+    base = seconds["plain, torch eager"]
+    print("\n| network alone, 1920x1080 | seconds | times as fast |\n|---|---:|---:|")
+    for name, found in seconds.items():
+        print(f"| {name} | {found:.3f} | {base / found:.2f} |", flush=True)
+
+
+def folder_of_photos(folder: Path, count: int, precision: str) -> None:
+    """Print what a folder takes beside the network's own time for the same pixels."""
+    random = np.random.default_rng(0)
+    photos = folder / "photos"
+    photos.mkdir()
+    pictures = []
+    for number in range(count):
+        height, width = random.integers(850, 1250, 2)
+        pictures.append(mosaic(int(height), int(width), number))
+        Image.fromarray(pictures[-1]).save(photos / f"{number:03}.jpg", quality=92)
+    words = ["-m", "stylize", "apply", photos, "-o", folder / "out", "--quiet"]
+    words += ["--style-scale", "native", "--precision", precision]
+    stylizer = Stylizer(precision=precision)
+    stylizer.restyle(pictures[0])
+    # A few at a time, in turns, would warm and cool the caches of both alike; but a folder is one
+    # process, so the network's own time is taken half before and half behind it.
+    half = count // 2
+    start = time.perf_counter()
+    for picture in pictures[:half]:
+        stylizer.restyle(picture)
+    alone = time.perf_counter() - start
+    start = time.perf_counter()
+    process(words)
+    together = time.perf_counter() - start
+    start = time.perf_counter()
+    for picture in pictures[half:]:
+        stylizer.restyle(picture)
+    alone += time.perf_counter() - start
+    megapixels = sum(picture.shape[0] * picture.shape[1] for picture in pictures) / 1e6
+    print(
+        f"\n{count} photos of {megapixels / count:.2f} megapixels on average: {together:.1f} s, "
+        f"{together / alone:.2f} of the network's own time ({alone:.1f} s)"
+    )
+
+
+def main() -> None:
+    """Print all tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--photos", type=int, default=100, help="in the folder; 0 for none")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        whole_processes(folder, arguments.rounds, arguments.precision)
+        network_alone(arguments.rounds, arguments.precision)
+        if arguments.photos:
+            folder_of_photos(folder, arguments.photos, arguments.precision)
+
+
+if __name__ == "__main__":
+    main()

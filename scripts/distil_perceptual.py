@@ -1,0 +1,173 @@
+"""Distil the loss network that ships: `python scripts/distil_perceptual.py TEACHER --content DIR`.
+
+A student of the teacher's widths, from random weights, learns the teacher's activations behind
+every ReLU that the losses look at, and those between, on photographs that are changed as strongly
+as a style changes them: other colours, contrast, blur, noise, flat patches, two pictures in one.
+Stopped and started again it goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from stylize.imaging.files import find_pictures
+from stylize.losses import gram_matrix
+from stylize.networks.perceptual import PerceptualNet, load_perceptual
+from stylize.safe_write import atomic_file
+from stylize.training.data import PhotoSampler
+
+DEEPEST = "relu4_1"
+"""What the default losses look at; nothing deeper is distilled."""
+
+CHECKPOINT_EVERY = 250
+
+
+def initial_student(teacher: PerceptualNet, layers: tuple[str, ...]) -> dict[str, Tensor]:
+    """Random weights (He et al. 2015) of the teacher's shapes, by torchvision's names."""
+    weights = {}
+    for index, layer in teacher.convolution_names()[: len(layers)]:
+        shape = teacher.get_buffer(f"{layer}_weight").shape
+        fan_in = math.prod(shape[1:])
+        weights[f"features.{index}.weight"] = torch.randn(shape) * math.sqrt(2 / fan_in)
+        weights[f"features.{index}.bias"] = torch.zeros(shape[0])
+    return weights
+
+
+def changed_strongly(photos: Tensor, random: torch.Generator) -> Tensor:
+    """(N, 3, H, W) in 0..1 -> the same shape, each changed in its own way."""
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return torch.rand(len(photos), *(shape or (1, 1, 1)), generator=random) * (high - low) + low
+
+    def sometimes(part: float, changed: Tensor, plain: Tensor) -> Tensor:
+        return torch.where(uniform(0, 1) < part, changed, plain)
+
+    x = photos
+    # Another picture's patches, and another picture shining through.
+    side = int(torch.randint(4, 33, (1,), generator=random))
+    cells = torch.rand(len(x), 1, *(math.ceil(n / side) for n in x.shape[2:]), generator=random)
+    patches = F.interpolate(cells, scale_factor=side)[..., : x.shape[2], : x.shape[3]] < 0.5
+    x = sometimes(0.3, torch.where(patches, x, x.roll(1, 0)), x)
+    x = sometimes(0.2, torch.lerp(x, x.roll(2, 0), uniform(0, 1)), x)
+    # Coarser, or finer: blur by shrinking, sharpen by taking the blurred picture away.
+    factor = int(torch.randint(2, 9, (1,), generator=random))
+    blurred = F.interpolate(F.avg_pool2d(x, factor, ceil_mode=True), x.shape[2:], mode="bilinear")
+    x = sometimes(0.6, x + (x - blurred) * uniform(-1, 3), x)
+    # Flat areas with hard edges, as strokes have.
+    levels = uniform(2, 6).round()
+    x = sometimes(0.2, (x * levels).round() / levels, x)
+    # Any colours for the three it had; contrast and brightness.
+    mixing = torch.eye(3) + torch.randn(len(x), 3, 3, generator=random) * uniform(0, 0.6, 1, 1)
+    x = sometimes(0.7, torch.einsum("nij,njhw->nihw", mixing, x - 0.5) + 0.5, x)
+    x = (
+        (x - 0.5) * uniform(0.2, 2.5)
+        + 0.5
+        + torch.randn(x.shape[:2], generator=random)[..., None, None] * uniform(0, 0.3)
+    )
+    x = x + torch.randn(x.shape, generator=random) * uniform(0, 1).pow(3) * 0.5
+    return x.clamp(0, 1)
+
+
+def distillation_loss(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> Tensor:
+    """Parts of the teacher's energy that the student misses, in features and in Gram matrices."""
+    total = torch.zeros(())
+    for layer, target in wanted.items():
+        energy = target.square().mean()
+        total = total + (found[layer] - target).square().mean() / energy
+        gram = gram_matrix(target)
+        total = total + (gram_matrix(found[layer]) - gram).square().mean() / gram.square().mean()
+    return total / len(wanted)
+
+
+def main() -> None:
+    """Distil, writing a checkpoint now and then and the student at the end."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("teacher", help="vgg19, or a safetensors file with features.* keys")
+    parser.add_argument("--content", type=Path, required=True, help="folder of photos")
+    parser.add_argument("--output", type=Path, required=True, help="the student, .safetensors")
+    parser.add_argument("--source", default="", help="what the metadata says of the teacher")
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--batch-size", type=int, default=6)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    arguments = parser.parse_args()
+
+    torch.manual_seed(0)
+    teacher = load_perceptual(arguments.teacher)
+    layers = teacher.layers[: teacher.layers.index(DEEPEST) + 1]
+    student = PerceptualNet(
+        initial_student(teacher, layers), teacher.architecture, teacher.padding_mode
+    )
+    weights = {
+        name: buffer.requires_grad_()
+        for name, buffer in student.named_buffers()
+        if name not in ("mean", "std")
+    }
+    optimiser = torch.optim.Adam(weights.values(), betas=(0.9, 0.99))
+    sampler = PhotoSampler(
+        find_pictures(arguments.content), arguments.size, arguments.batch_size, seed=0
+    )
+    checkpoint = arguments.output.with_suffix(".checkpoint")
+    first = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        student.load_state_dict(state["student"])
+        optimiser.load_state_dict(state["optimiser"])
+        first = state["step"]
+
+    bar = tqdm(total=arguments.steps, initial=first, mininterval=5)
+    smooth = float("nan")
+    for step, photos in enumerate(sampler.batches(first, arguments.steps), first):
+        factor = (1 + math.cos(math.pi * step / arguments.steps)) / 2
+        for group in optimiser.param_groups:
+            group["lr"] = arguments.learning_rate * factor * min(1, (step + 1) / 100)
+        pictures = changed_strongly(photos, torch.Generator().manual_seed(step))
+        with torch.no_grad():
+            wanted = teacher(pictures, layers)
+        loss = distillation_loss(student(pictures, layers), wanted)
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
+        optimiser.step()
+        smooth = loss.item() if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss.item()
+        bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
+        bar.update()
+        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == arguments.steps:
+            with atomic_file(checkpoint) as path:
+                torch.save(
+                    {
+                        "student": student.state_dict(),
+                        "optimiser": optimiser.state_dict(),
+                        "step": step + 1,
+                    },
+                    path,
+                )
+    bar.close()
+
+    halves = {
+        f"features.{index}.{kind}": weights[f"{layer}_{kind}"].detach().half().contiguous()
+        for index, layer in student.convolution_names()
+        for kind in ("weight", "bias")
+    }
+    metadata = {
+        "architecture": student.architecture,
+        "padding_mode": student.padding_mode,
+        "teacher": f"{teacher.name}, SHA-256 {teacher.sha256}",
+        "source": arguments.source,
+        "steps": str(arguments.steps),
+        "loss": f"{smooth:.4f} of the teacher's energy, mean over layers, on changed photos",
+    }
+    with atomic_file(arguments.output) as path:
+        save_file(halves, path, metadata)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""`stylize info`: what the machine offers; torch is only imported where it would be taken."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import stylize
+from stylize.inference.compile_cache import cache_folder
+from stylize.inference.engine import choose_backend, find_gpu, has_openvino
+from stylize.inference.memory import free_memory
+from stylize.paths import shipped, user_styles
+
+
+def describe_machine() -> dict[str, str]:
+    """Names and values, in the order in which they are worth reading."""
+    choice = choose_backend()
+    return {
+        "stylize": f"{stylize.__version__}, Python {platform.python_version()}",
+        "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
+        f"{free_memory() / 2**30:.1f} GiB of memory free",
+        "gpu": find_gpu() or "none that torch could use",
+        "openvino": _openvino(),
+        "torch": _version("torch"),
+        "auto takes": f"{choice.backend}, {_precision(choice.backend)}: {choice.reason}",
+        "shipped styles": str(shipped("models")),
+        "your styles": str(user_styles()),
+        "cache": str(cache_folder()),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _openvino() -> str:
+    if not has_openvino():
+        return "not installed; pip install openvino makes a CPU two to three times as fast"
+    from stylize.inference.openvino_engine import cpu_precisions
+
+    return f"{_version('openvino')}; this CPU computes in {', '.join(cpu_precisions())}"
+
+
+def _precision(backend: str) -> str:
+    if backend == "openvino":
+        import openvino
+
+        from stylize.inference.openvino_engine import resolve_precision as resolve_openvino
+
+        return resolve_openvino("auto", openvino.Core())
+    from stylize.devices import resolve_device, resolve_precision
+
+    device = resolve_device("auto")
+    return f"{device}, {resolve_precision('auto', device)}"

@@ -1,0 +1,146 @@
+"""What runs a network over a picture, and which of them a machine and a task are best served by."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+import numpy.typing as npt
+
+from stylize.errors import StylizeError, UsageError
+from stylize.inference.streaming import Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stylize.model_file import Model
+
+BackendName = Literal["auto", "torch", "openvino"]
+BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
+
+TORCH_START = 3.0
+"""Seconds that importing torch and waking a GPU take before the first pixel."""
+
+CPU_RATE = 0.25
+"""Megapixels a second that one core of a common CPU restyles through OpenVINO in float32."""
+
+
+class Engine(Protocol):
+    """A loaded network on one device. Several threads may call it at once."""
+
+    name: str
+    """Of the backend."""
+    device: str
+    precision: str
+    """Of the convolutions: fp32, bf16 or fp16."""
+
+    def restyle(
+        self, pixels: npt.NDArray[Any], memory: int | None, on_progress: Progress
+    ) -> npt.NDArray[Any]:
+        """One pass at the picture's own size.
+
+        Args:
+            pixels: (H, W, 3), uint8 or uint16 levels or floats in 0..1.
+            memory: bytes it may take; None: by what is free.
+
+        Returns:
+            The same shape and type.
+
+        Raises:
+            StylizeError: the memory does not suffice.
+        """
+
+    def restyle_batch(self, batch: Tensor) -> Tensor:
+        """(N, 3, H, W), float in 0..1 -> the same, on the same device and of the same type."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which backend, and why."""
+
+    backend: Literal["torch", "openvino"]
+    reason: str
+
+
+def choose_backend(
+    backend: str = "auto", device: str = "auto", megapixels: float | None = None
+) -> Choice:
+    """Decide which backend restyles, without importing either.
+
+    Args:
+        backend: "auto", "torch" or "openvino".
+        device: as `Stylizer` takes it.
+        megapixels: how much is to be restyled; None: enough for start-up not to matter.
+
+    Raises:
+        UsageError: no such backend, or it does not fit the device.
+        StylizeError: OpenVINO is wanted and not installed.
+    """
+    if backend not in BACKENDS:
+        raise UsageError(f"backend {backend!r}: give {', '.join(BACKENDS)}")
+    there = has_openvino()
+    if backend == "openvino":
+        if device not in ("auto", "cpu"):
+            raise UsageError(f"openvino computes on the CPU; for {device} give --backend torch")
+        if not there:
+            raise StylizeError("OpenVINO is not installed; pip install openvino")
+        return Choice("openvino", "as asked")
+    if backend == "torch":
+        return Choice("torch", "as asked")
+    if device not in ("auto", "cpu"):
+        return Choice("torch", f"for {device}")
+    if not there:
+        return Choice("torch", "OpenVINO is not installed")
+    gpu = device == "auto" and find_gpu()
+    if not gpu:
+        return Choice("openvino", "faster than torch on a CPU")
+    if megapixels is not None and "torch" not in sys.modules:
+        seconds = megapixels / (CPU_RATE * (os.cpu_count() or 1))
+        if seconds < TORCH_START:
+            return Choice("openvino", f"done before torch has woken the {gpu}")
+    return Choice("torch", f"there is a {gpu}")
+
+
+def make_engine(model: Model, backend: str, device: str, precision: str) -> Engine:
+    """Load a network into the backend that `choose_backend` takes.
+
+    Raises:
+        UsageError: no such backend, device or precision here.
+        StylizeError: OpenVINO is wanted and not installed.
+    """
+    if choose_backend(backend, device).backend == "openvino":
+        from stylize.inference.openvino_engine import OpenVINOEngine
+
+        return OpenVINOEngine(model, precision)
+    from stylize.inference.torch_engine import TorchEngine
+
+    return TorchEngine(model, device, precision)
+
+
+@cache
+def has_openvino() -> bool:
+    """Whether OpenVINO is installed."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+@cache
+def find_gpu() -> str:
+    """What torch could compute on, "NVIDIA GPU" or "Apple GPU"; empty where there is none.
+
+    Asks the driver, in milliseconds; torch would take seconds.
+    """
+    if sys.platform == "darwin":
+        return "Apple GPU" if platform.machine() == "arm64" else ""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return ""
+    count = ctypes.c_int()
+    usable = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+    return "NVIDIA GPU" if usable and count.value else ""

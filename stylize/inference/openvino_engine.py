@@ -1,0 +1,162 @@
+"""The network on a CPU through OpenVINO; imports no torch unless it is given tensors."""
+
+from __future__ import annotations
+
+import io
+from importlib import resources
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import openvino as ov
+
+import stylize
+from stylize.errors import StylizeError, UsageError
+from stylize.imaging.levels import as_floats, as_levels
+from stylize.inference import compile_cache
+from stylize.inference.memory import SHARE, cut_picture, free_memory
+from stylize.inference.openvino_backend import OpenVINOBackend
+from stylize.inference.openvino_graph import network_graph
+from stylize.inference.streaming import Progress, Streamer
+from stylize.networks.plan import MIN_SIDE
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stylize.model_file import Model
+
+WHOLE_BYTES = 330
+"""Bytes a pixel that a pass over the whole picture takes, for a network of width 1 (310
+measured)."""
+
+PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+"""Our names and OpenVINO's."""
+
+_CAPABILITIES = {"bf16": "BF16", "fp16": "FP16"}
+
+
+class OpenVINOEngine:
+    """An `Engine`.
+
+    Args:
+        model: the style.
+        precision: "auto" takes bf16 where the CPU has it.
+
+    Raises:
+        UsageError: the CPU does not compute in this precision.
+    """
+
+    name = "openvino"
+    device = "cpu"
+
+    def __init__(self, model: Model, precision: str = "auto") -> None:
+        self.model = model
+        self._core = ov.Core()
+        self.precision = resolve_precision(precision, self._core)
+        self._norms = {
+            name: array.astype(np.float64)
+            for name, array in model.arrays.items()
+            if ".norm." in name
+        }
+        self._network = self._load_network()
+
+    def restyle(
+        self, pixels: npt.NDArray[Any], memory: int | None, on_progress: Progress
+    ) -> npt.NDArray[Any]:
+        """One pass at the picture's own size: whole where there is memory for it, else in bands.
+
+        In bands it takes 1.6 times as long, and a seventh of the memory.
+        """
+        height, width = pixels.shape[:2]
+        plan = self.model.card.plan
+        free = free_memory()
+        whole = WHOLE_BYTES * max(1.0, plan.width) * height * width
+        if whole < (memory or free * SHARE):
+            restyled = as_levels(self._restyle_whole(as_floats(pixels)), pixels.dtype)
+            on_progress(1.0)
+            return restyled
+        cut = cut_picture(plan, height, width, 6 * pixels.itemsize, memory, free)
+        backend = OpenVINOBackend(self.model.arrays, self._compile)
+        return Streamer(plan, self._norms, backend, cut, on_progress).restyle(pixels)
+
+    def restyle_batch(self, batch: Tensor) -> Tensor:
+        """(N, 3, H, W), float in 0..1 -> the same, picture by picture."""
+        import torch
+
+        pictures = batch.detach().permute(0, 2, 3, 1).float().cpu().numpy()
+        restyled = [self.restyle(picture, None, lambda done: None) for picture in pictures]
+        found = torch.from_numpy(np.stack(restyled)).permute(0, 3, 1, 2)
+        return found.contiguous().to(batch.device, batch.dtype)
+
+    def _restyle_whole(self, picture: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        height, width = picture.shape[:2]
+        missing = [(0, max(0, MIN_SIDE - side)) for side in (height, width)]
+        if any(after for _, after in missing):
+            picture = np.pad(picture, [*missing, (0, 0)], mode="edge")
+        request = self._network.create_infer_request()  # one for each thread
+        try:
+            request.infer([picture[None]], share_inputs=True)
+        except RuntimeError as error:
+            if "alloc" not in str(error):
+                raise
+            raise StylizeError(
+                f"not enough memory for {width} x {height} px; make the photo smaller with --size"
+            ) from error
+        restyled: npt.NDArray[np.float32] = request.get_output_tensor(0).data[0, :height, :width]
+        return restyled.copy()
+
+    def _compile(self, graph: ov.Model) -> ov.CompiledModel:
+        return self._core.compile_model(graph, "CPU", self._settings())
+
+    def _settings(self) -> dict[str, str]:
+        return {
+            "INFERENCE_PRECISION_HINT": PRECISIONS[self.precision],
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+
+    def _load_network(self) -> ov.CompiledModel:
+        """From the cache, or compiled and kept there."""
+        key = compile_cache.cache_key(
+            self.model.sha256,
+            stylize.__version__,
+            # A working copy changes without its version.
+            (resources.files(stylize) / "inference" / "openvino_graph.py").read_text("utf-8"),
+            version("openvino"),
+            self.precision,
+            str(self._core.get_property("CPU", "FULL_DEVICE_NAME")),
+        )
+        content = compile_cache.load(key)
+        if content is not None:
+            try:
+                return self._core.import_model(content, "CPU", self._settings())
+            except RuntimeError:  # an entry that this OpenVINO does not take is made anew
+                pass
+        compiled = self._compile(network_graph(self.model.card.plan, self.model.arrays))
+        stream = io.BytesIO()
+        compiled.export_model(stream)
+        compile_cache.store(key, stream.getvalue())
+        return compiled
+
+
+def resolve_precision(precision: str, core: ov.Core) -> str:
+    """The number type of the convolutions; "auto" takes bf16 where the CPU has it in hardware.
+
+    Raises:
+        UsageError: the CPU has none such.
+    """
+    offered = cpu_precisions(core)
+    if precision == "auto":
+        return "bf16" if "bf16" in offered else "fp32"
+    if precision not in offered:
+        raise UsageError(
+            f"this CPU does not compute in {precision}; it has {', '.join(offered)}: give "
+            f"--precision auto"
+        )
+    return precision
+
+
+def cpu_precisions(core: ov.Core | None = None) -> list[str]:
+    """What the CPU has in hardware."""
+    found = (core or ov.Core()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ["fp32", *(name for name, word in _CAPABILITIES.items() if word in found)]

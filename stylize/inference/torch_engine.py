@@ -1,0 +1,109 @@
+"""The network through torch: on a GPU, or on a CPU without OpenVINO."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from stylize.devices import (
+    DTYPES,
+    autocast,
+    is_out_of_memory,
+    place,
+    resolve_device,
+    resolve_precision,
+)
+from stylize.errors import StylizeError
+from stylize.imaging.levels import as_floats
+from stylize.imaging.tensors import from_floats
+from stylize.inference.memory import SHARE, cut_picture, free_memory
+from stylize.inference.streaming import Progress, Streamer
+from stylize.inference.torch_backend import TorchBackend
+from stylize.networks.transformer import TransformerNet
+
+if TYPE_CHECKING:
+    from stylize.model_file import Model
+
+WHOLE_BYTES = 800
+"""Bytes a pixel that a pass over the whole picture takes for a network of width 1 in float32 (718
+measured)."""
+
+
+class TorchEngine:
+    """An `Engine`.
+
+    Args:
+        model: the style.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        precision: "auto", "fp32", "bf16" or "fp16".
+
+    Raises:
+        UsageError: no such device here, or it does not compute in this precision.
+    """
+
+    name = "torch"
+
+    def __init__(self, model: Model, device: str = "auto", precision: str = "auto") -> None:
+        self._device = resolve_device(device)
+        self.device = str(self._device)
+        self.precision = resolve_precision(precision, self._device)
+        self._plan = model.card.plan
+        network = TransformerNet(model.card.norm, model.card.width)
+        network.load_tensors(model.tensors())
+        network.requires_grad_(False)
+        self.network = place(network.eval(), self._device)
+        self._backend = TorchBackend(
+            self._plan, model.tensors(), self._device, DTYPES[self.precision]
+        )
+        self._norms = {
+            name: array.astype(np.float64)
+            for name, array in model.arrays.items()
+            if ".norm." in name
+        }
+
+    def restyle(
+        self, pixels: npt.NDArray[Any], memory: int | None, on_progress: Progress
+    ) -> npt.NDArray[Any]:
+        """One pass at the picture's own size: in bands, or whole on a GPU that has room for it.
+
+        On a CPU bands are faster at every size: they stay in its caches.
+        """
+        height, width = pixels.shape[:2]
+        free = self._free()
+        whole = WHOLE_BYTES * max(1.0, self._plan.width) * height * width
+        if self._device.type != "cpu" and whole < (memory or free * SHARE):
+            batch = torch.from_numpy(as_floats(pixels)).permute(2, 0, 1)[None]
+            restyled = self.restyle_batch(batch)[0].permute(1, 2, 0)
+            return from_floats(restyled, pixels.dtype)
+        cut = cut_picture(self._plan, height, width, 6 * pixels.itemsize, memory, free)
+        with torch.inference_mode():
+            streamer = Streamer(self._plan, self._norms, self._backend, cut, on_progress)
+            return streamer.restyle(pixels)
+
+    def restyle_batch(self, batch: Tensor) -> Tensor:
+        """(N, 3, H, W), float in 0..1 -> the same, in one pass."""
+        photo = batch.to(self._device, torch.float32, memory_format=torch.channels_last)
+        try:
+            with torch.inference_mode(), autocast(self._device, self.precision):
+                restyled: Tensor = self.network(photo).float().clamp(0, 1)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            height, width = batch.shape[-2:]
+            raise StylizeError(
+                f"not enough memory on {self.device} for {width} x {height} pixels; "
+                f"make the photo smaller, or use --device cpu"
+            ) from error
+        # Out of inference mode, so that a caller may train through or change what it got.
+        return restyled.to(batch.device, batch.dtype).clone()
+
+    def _free(self) -> int:
+        """Bytes of free memory, the host's and the device's, whichever are fewer."""
+        host = free_memory()
+        if self._device.type != "cuda":
+            return host
+        return min(host, torch.cuda.mem_get_info(self._device)[0])

@@ -1,0 +1,53 @@
+"""Which backend is taken, without importing either."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from stylize.errors import StylizeError, UsageError
+from stylize.inference import engine
+from stylize.inference.engine import choose_backend
+
+
+@pytest.mark.parametrize(
+    ("gpu", "installed", "device", "megapixels", "torch_there", "expected"),
+    [
+        ("", True, "auto", None, False, "openvino"),
+        ("", False, "auto", None, False, "torch"),
+        ("", True, "cpu", 1.0, False, "openvino"),
+        ("NVIDIA GPU", True, "auto", None, False, "torch"),
+        ("NVIDIA GPU", True, "auto", 0.2, False, "openvino"),  # done before torch has started
+        ("NVIDIA GPU", True, "auto", 0.2, True, "torch"),
+        ("NVIDIA GPU", True, "auto", 50.0, False, "torch"),
+        ("NVIDIA GPU", True, "cpu", 50.0, False, "openvino"),
+        ("NVIDIA GPU", True, "cuda:0", 0.1, False, "torch"),
+    ],
+)
+def test_auto_takes_what_is_fastest(
+    monkeypatch: pytest.MonkeyPatch,
+    gpu: str,
+    installed: bool,
+    device: str,
+    megapixels: float | None,
+    torch_there: bool,
+    expected: str,
+) -> None:
+    monkeypatch.setattr(engine, "find_gpu", lambda: gpu)
+    monkeypatch.setattr(engine, "has_openvino", lambda: installed)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(sys, "modules", {"torch": sys} if torch_there else {})
+    choice = choose_backend("auto", device, megapixels)
+    assert choice.backend == expected
+    assert choice.reason
+
+
+def test_what_is_asked_for_is_taken_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_backend("torch", "cpu").backend == "torch"
+    monkeypatch.setattr(engine, "has_openvino", lambda: False)
+    with pytest.raises(StylizeError, match="pip install openvino"):
+        choose_backend("openvino")
+    with pytest.raises(UsageError, match="give auto, torch, openvino"):
+        choose_backend("onnx")

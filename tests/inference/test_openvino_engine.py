@@ -1,0 +1,198 @@
+"""OpenVINO against torch: the same pictures, whole and in bands, and a cache that does no harm."""
+
+from __future__ import annotations
+
+import math
+import threading
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import stylize
+from stylize.errors import UsageError
+from stylize.imaging.geometry import shrink_to
+from stylize.inference import compile_cache
+from stylize.inference.stylizer import Stylizer
+from tests.conftest import Trained, make_picture
+
+pytest.importorskip("openvino")
+
+from stylize.inference.openvino_engine import cpu_precisions
+from stylize.inference.openvino_graph import enlarging_kernel, paired_kernel
+
+
+@pytest.fixture(scope="module", params=["instance", "batch"])
+def pair(request: pytest.FixtureRequest, trained: Trained) -> tuple[Stylizer, Stylizer]:
+    model = getattr(trained, request.param)
+    openvino, plain = (
+        Stylizer(model, "cpu", backend=name, precision="fp32") for name in ("openvino", "torch")
+    )
+    return openvino, plain
+
+
+@given(height=st.integers(1, 70), width=st.integers(1, 70), seed=st.integers(0, 9))
+@settings(max_examples=40, deadline=None)
+def test_every_size_is_as_with_torch(
+    pair: tuple[Stylizer, Stylizer], height: int, width: int, seed: int
+) -> None:
+    pixels = np.random.default_rng(seed).random((height, width, 3), np.float32)
+    found, expected = (one.restyle(pixels) for one in pair)
+    # Sums in another order: some hundred roundings of 2^-24 on values of up to 10, enlarged by the
+    # norms' 1 / deviation.
+    np.testing.assert_allclose(found, expected, atol=2e-5, rtol=0)
+
+
+def test_levels_are_within_one(pair: tuple[Stylizer, Stylizer]) -> None:
+    picture = make_picture(75, 101)
+    for pixels, factor in ((picture, 1), (picture.astype(np.uint16) * 257, 257)):
+        found, expected = (one.restyle(pixels).astype(int) for one in pair)
+        assert np.abs(found - expected).max() <= factor
+
+
+def test_the_style_that_ships_is_as_with_torch() -> None:
+    pixels = make_picture(300, 400)
+    found, expected = (
+        Stylizer(device="cpu", backend=name, precision="fp32").restyle(pixels).astype(int)
+        for name in ("openvino", "torch")
+    )
+    assert np.abs(found - expected).max() <= 1
+    assert psnr(found, expected) > 60
+
+
+def test_too_little_memory_for_the_whole_picture_streams(trained: Trained) -> None:
+    pixels = make_picture(160, 120)
+    whole, bands = (
+        Stylizer(trained.instance, "cpu", memory, "openvino", "fp32").restyle(pixels).astype(int)
+        for memory in (None, 2 << 20)
+    )
+    assert np.abs(whole - bands).max() <= 1
+
+
+def test_a_flat_picture_stays_flat() -> None:
+    stylizer = Stylizer(device="cpu", backend="openvino", precision="fp32")
+    for level in (0.0, 0.3, 0.9, 1.0):
+        restyled = stylizer.restyle(np.full((64, 72, 3), level, np.float32))
+        assert np.ptp(restyled, axis=(0, 1)).max() <= 1e-6
+
+
+def test_several_threads_share_one(pair: tuple[Stylizer, Stylizer]) -> None:
+    stylizer = pair[0]
+    pictures = [make_picture(40 + n, 50, seed=n) for n in range(6)]
+    expected = [stylizer.restyle(picture) for picture in pictures]
+    found: dict[int, npt.NDArray[np.uint8]] = {}
+
+    def work(number: int) -> None:
+        found[number] = stylizer.restyle(pictures[number])
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(np.array_equal(found[number], expected[number]) for number in range(6))
+
+
+@pytest.mark.parametrize("photo", ["astronaut", "coffee"])
+def test_reduced_precision_keeps_50_db(photo: str) -> None:
+    """On a CPU torch computes bf16 by emulation where it must, so this runs everywhere."""
+    data = pytest.importorskip("skimage.data")
+    pixels = shrink_to(getattr(data, photo)(), 200)
+    names = [("torch", "bf16")]
+    names += [("openvino", name) for name in cpu_precisions() if name != "fp32"]
+    expected = Stylizer(device="cpu", backend="torch", precision="fp32").restyle(pixels).astype(int)
+    for backend, precision in names:
+        stylizer = Stylizer(device="cpu", backend=backend, precision=precision)
+        assert psnr(stylizer.restyle(pixels).astype(int), expected) >= 50, (backend, precision)
+        tensor = torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255
+        whole = (stylizer(tensor)[0].permute(1, 2, 0) * 255).round().int().numpy()
+        assert psnr(whole, expected) >= 50, (backend, precision)
+
+
+def psnr(found: npt.NDArray[np.int_], expected: npt.NDArray[np.int_]) -> float:
+    squares = float(np.square(found - expected).mean())
+    return 10 * math.log10(255**2 / squares) if squares else math.inf
+
+
+def test_what_does_not_fit_is_refused(trained: Trained) -> None:
+    cases = [
+        ({"backend": "tensorflow"}, "give auto, torch, openvino"),
+        ({"backend": "openvino", "device": "cuda"}, "give --backend torch"),
+        ({"backend": "openvino", "precision": "fp8"}, "does not compute in fp8"),
+        ({"backend": "torch", "precision": "fp8", "device": "cpu"}, "precision 'fp8'"),
+        ({"backend": "torch", "precision": "fp16", "device": "cpu"}, "fp16 needs a GPU"),
+    ]
+    for words, message in cases:
+        with pytest.raises(UsageError, match=message):
+            stylize.load(trained.instance, **words)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("STYLIZE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_compiled_network_is_kept_and_used(cache: Path, trained: Trained) -> None:
+    pixels = make_picture(30, 40)
+    first = Stylizer(trained.instance, backend="openvino").restyle(pixels)
+    (entry,) = cache.iterdir()
+    before = entry.read_bytes()
+    assert np.array_equal(Stylizer(trained.instance, backend="openvino").restyle(pixels), first)
+    assert entry.read_bytes() == before
+    Stylizer(trained.batch, backend="openvino")
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_a_damaged_cache_is_made_anew(cache: Path, trained: Trained) -> None:
+    pixels = make_picture(30, 40)
+    first = Stylizer(trained.instance, backend="openvino").restyle(pixels)
+    (entry,) = cache.iterdir()
+    whole = entry.read_bytes()
+    for damage in (b"", whole[:1000], whole[:5000] + b"x" + whole[5001:]):
+        entry.write_bytes(damage)
+        found = Stylizer(trained.instance, backend="openvino").restyle(pixels)
+        assert np.array_equal(found, first)
+        assert compile_cache.load(entry.stem) is not None
+
+
+def test_an_impossible_cache_is_none(
+    tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("STYLIZE_CACHE", str(tmp_path / "file" / "cache"))
+    Stylizer(trained.instance, backend="openvino").restyle(make_picture(9, 9))
+
+
+def test_the_cache_is_bounded(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compile_cache, "MAX_BYTES", 1000)
+    for number in range(9):
+        compile_cache.store(f"{number}", bytes(300))
+        compile_cache.load("0")  # used all the time, so it stays
+    kept = sorted(path.stem for path in cache.iterdir())
+    assert kept == ["0", "7", "8"] or kept == ["0", "8"]
+    assert compile_cache.load("0") == bytes(300)
+
+
+@given(seed=st.integers(0, 99))
+@settings(deadline=None)
+def test_rewritten_kernels_give_the_same(seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    x = torch.randn(1, 4, 6, 8, generator=random, dtype=torch.float64)
+    weight = torch.randn(3, 4, 3, 3, generator=random)
+    enlarged = torch.nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
+    expected = torch.nn.functional.conv2d(enlarged, weight.double())
+    kernel = torch.from_numpy(enlarging_kernel(weight.numpy())).double()
+    found = torch.nn.functional.conv_transpose2d(x, kernel, stride=2, padding=2)
+    # Kernel values are sums of up to four in single precision.
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+    expected = torch.nn.functional.conv2d(x, weight.double())  # (1, 3, 4, 6)
+    pairs = torch.from_numpy(paired_kernel(weight.numpy())).double()
+    found = torch.nn.functional.conv2d(x, pairs, stride=(1, 2))  # (1, 6, 4, 3)
+    found = found.reshape(1, 2, 3, 4, 3).permute(0, 2, 3, 4, 1).flatten(3)
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
