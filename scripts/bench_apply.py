@@ -28,7 +28,7 @@ from stylize.inference.stylizer import Stylizer
 from stylize.model_file import read_model
 from stylize.zoo import DEFAULT_STYLE, find_style
 
-SCRIPTS = Path(__file__).parent
+PLAIN = Path(__file__).with_name("plain_apply.py")
 SIZES = ((512, 512), (1920, 1080), (4000, 3000))
 STREAMED = "1GB"
 """The budget with which the largest is streamed."""
@@ -65,9 +65,8 @@ def whole_processes(folder: Path, rounds: int, precision: str) -> None:
         Image.fromarray(mosaic(height, width)).save(photo, quality=92)
         apply = ["-m", "stylize", "apply", photo, "-o", out, "--overwrite", "--quiet"]
         apply += ["--style-scale", "native", "--precision", precision]
-        plain = SCRIPTS / "plain_apply.py"
         calls: dict[str, Callable[[], object]] = {
-            "the plain way": lambda p=photo, o=out: process([plain, weights, p, o]),  # type: ignore[misc]
+            "the plain way": lambda p=photo, o=out: process([PLAIN, weights, p, o]),  # type: ignore[misc]
             "stylize": lambda a=apply: process(a),  # type: ignore[misc]
             "stylize, the first run": lambda a=apply: process(  # type: ignore[misc]
                 a, STYLIZE_CACHE=tempfile.mkdtemp(dir=folder)

@@ -160,10 +160,15 @@ def train(
         list[Path], typer.Option("--style", "-s", help="The painting.", show_default=False)
     ],
     content: Annotated[
-        Path, typer.Option("--content", "-c", help="Folder of photos.", show_default=False)
-    ],
+        Path | None,
+        typer.Option("--content", "-c", help="Folder of photos; without, generated pictures."),
+    ] = None,
+    preset: Annotated[
+        Literal["quick", "standard", "best"],
+        typer.Option(help="How long: minutes, a quarter of an hour, an hour; less on a GPU."),
+    ] = "standard",
     config: Annotated[
-        str, typer.Option(help="instance_norm, batch_norm, or a TOML file.")
+        str, typer.Option(help="instance_norm, batch_norm, johnson2016, ulyanov2016 or a file.")
     ] = "instance_norm",
     set_: Annotated[
         list[str] | None,
@@ -180,20 +185,29 @@ def train(
     ] = None,
     style_strength: Annotated[float | None, typer.Option(help="Style against content.")] = None,
     perceptual: Annotated[
-        str | None, typer.Option(help="Loss network: vgg16, vgg19 or a safetensors file.")
+        str | None, typer.Option(help="Loss network: vgg19-slim, vgg16, vgg19 or a file.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights and samples.")] = None,
     preview_every: Annotated[
         int | None, typer.Option(help="Steps between previews; 0 for none.")
     ] = None,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="From random weights, not the nearest style.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print all settings and where each comes from.")
+    ] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Learn a painting's style.
 
-    stylize train --style starry.jpg --content photos/
+    stylize train --style starry.jpg
     """
     if len(style) != 1:
         raise UsageError(f"--style was given {len(style)} times; one model learns one painting")
@@ -209,15 +223,33 @@ def train(
         "seed": seed,
         "preview_every": preview_every,
     }
-    given = {name: value for name, value in flags.items() if value is not None}
+    if from_scratch:
+        flags["start"] = "none"
 
-    from stylize.config import TrainConfig, load_config, parse_settings
+    from stylize.config import load_config, parse_settings, resolve
+
+    layers = [(f"config {config}", load_config(config)), ("--set", parse_settings(set_ or []))]
+    layers += [
+        (f"--{name.replace('_', '-')}" if name != "start" else "--from-scratch", {name: value})
+        for name, value in flags.items()
+        if value is not None
+    ]
+    settings, _ = resolve(layers)
+
+    from stylize.devices import resolve_device
+    from stylize.presets import preset_settings
+
+    kind = resolve_device(settings.device).type
+    layers.insert(0, (f"preset {preset} on {kind}", preset_settings(preset, kind)))
+    settings, origins = resolve(layers)
+    if dry_run:
+        for name, value in settings.as_dict().items():
+            typer.echo(f"{name:18} {json.dumps(value):24} {origins[name]}")
+        return
+
     from stylize.console.train import run_training
 
-    settings = TrainConfig()
-    for layer in (load_config(config), parse_settings(set_ or []), given):
-        settings = settings.changed(layer)
-    run_training(settings, style[0], content, output, overwrite, quiet)
+    run_training(settings, style[0], content, output, resume, overwrite, quiet)
 
 
 @app.command()

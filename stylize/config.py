@@ -14,7 +14,7 @@ from stylize.errors import StylizeError, UsageError
 from stylize.networks.plan import MAX_WIDTH, MIN_WIDTH, Norm
 from stylize.paths import shipped
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
@@ -39,8 +39,9 @@ class TrainConfig:
     """Side of the square training crops in pixels, 32 to 2048."""
     seed: int = 0
     """Of the initial weights and of every sample, 0 and up."""
-    start: str = ""
-    """A style or model file of the same norm and width to begin from; empty: random weights."""
+    start: str = "auto"
+    """What to begin from: a style or model file of the same norm and width; none: random weights;
+    auto: the shipped style that is nearest to the painting."""
 
     style_size: int = 512
     """Shorter side of the painting in pixels, 32 to 4096; larger means larger strokes."""
@@ -62,8 +63,8 @@ class TrainConfig:
     """Layers of the content loss, such as relu3_1; empty: the loss network's usual ones."""
     style_layers: tuple[str, ...] = ()
     """Layers of the style loss; empty: the loss network's usual ones."""
-    perceptual: str = "vgg19"
-    """The loss network: vgg16, vgg19 (torchvision's weights) or a safetensors file."""
+    perceptual: str = "vgg19-slim"
+    """The loss network: vgg19-slim, which ships; vgg16 or vgg19, torchvision's; or a file."""
 
     learning_rate: float = 1e-3
     """Adam's step size at its highest, above 0."""
@@ -77,7 +78,11 @@ class TrainConfig:
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     precision: Precision = "auto"
-    """auto, fp32 or bf16; auto takes bf16 where the device computes it in hardware."""
+    """auto, fp32, bf16 or fp16; auto takes bf16 where the device computes it in hardware."""
+    held_out_photos: int = 128
+    """Photos on which the held-out loss is measured before and after, 1 to 100000."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints, 1 and up; a run that fails goes back to the last one."""
     preview_every: int = 200
     """Steps between pictures of the preview strip; 0 for none."""
     title: str = ""
@@ -125,6 +130,8 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("gamut_weight", 0, 1e12),
     ("warmup_steps", 0, _INFINITY),
     ("preview_every", 0, _INFINITY),
+    ("held_out_photos", 1, 100_000),
+    ("checkpoint_every", 1, _INFINITY),
 )
 
 
@@ -154,6 +161,31 @@ def load_config(name_or_path: str) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise StylizeError(f"{path} is no readable TOML: {error}") from error
+
+
+def resolve(layers: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[TrainConfig, dict[str, str]]:
+    """Lay settings over the defaults, one layer after the other.
+
+    Args:
+        layers: (where from, settings); later ones win.
+
+    Returns:
+        The settings, and where each comes from.
+
+    Raises:
+        UsageError: as `TrainConfig.changed` does.
+
+    Example:
+        >>> config, origins = resolve([("preset", {"steps": 100}), ("--steps", {"steps": 7})])
+        >>> config.steps, origins["steps"], origins["seed"]
+        (7, '--steps', 'default')
+    """
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(_NAMES, "default")
+    for origin, settings in layers:
+        values |= settings
+        origins |= dict.fromkeys(settings, origin)
+    return TrainConfig().changed(values), origins
 
 
 def parse_settings(words: Sequence[str]) -> dict[str, Any]:

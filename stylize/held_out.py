@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from stylize.errors import StylizeError
-from stylize.imaging.files import read_rgb
 from stylize.imaging.geometry import crop_centre, resize_shorter_side
+from stylize.imaging.synthetic import Source, read_source
 from stylize.imaging.tensors import to_tensor
 from stylize.losses import PerceptualLoss
 from stylize.networks.perceptual import DEFAULT_CONTENT_LAYERS, PerceptualNet
@@ -29,9 +29,6 @@ SHORTER_SIDE, CROP = 288, 256
 
 STYLE_SIZE = 512
 """Shorter side of the painting in pixels, whatever the training used."""
-
-MAX_PHOTOS = 128
-"""Photos measured at the most: a collection of 100,000 must not cost an hour of measuring."""
 
 
 def split(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -80,7 +77,7 @@ class HeldOutLoss:
 def measure(
     restyle: Callable[[Tensor], Tensor],
     loss: PerceptualLoss,
-    photos: Sequence[Path],
+    photos: Sequence[Source],
     on_photo: Callable[[], None] = lambda: None,
 ) -> HeldOutLoss:
     """Measure the held-out loss of anything that restyles.
@@ -88,7 +85,7 @@ def measure(
     Args:
         restyle: (1, 3, 256, 256) in 0..1 -> the same shape.
         loss: in normalised units, with weights of 1.
-        photos: files; one that cannot be read is left out.
+        photos: files or generated pictures; one that cannot be read is left out.
         on_photo: called after each photo.
 
     Raises:
@@ -98,7 +95,7 @@ def measure(
     content, style, count = 0.0, 0.0, 0
     for path in photos:
         try:
-            picture = resize_shorter_side(read_rgb(path, enough=SHORTER_SIDE), SHORTER_SIDE)
+            picture = resize_shorter_side(read_source(path, enough=SHORTER_SIDE), SHORTER_SIDE)
         except StylizeError:
             continue
         finally:

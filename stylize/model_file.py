@@ -70,6 +70,8 @@ class ModelCard:
     """Of stylize, which trained it."""
     start: dict[str, Any] | None = None
     """What it began from: name, sha256, steps and settings; None for random weights."""
+    generated: int = 0
+    """How many generated pictures it was trained on beside, or instead of, the photos."""
     format: int = FORMAT
 
     @property

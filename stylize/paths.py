@@ -17,6 +17,11 @@ def shipped(kind: str) -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[1] / kind
 
 
+def shipped_loss_network(name: str) -> Path:
+    """Where a loss network would lie that came with stylize; beside the styles, as none of them."""
+    return shipped("models") / "perceptual" / f"{name}.safetensors"
+
+
 def user_styles() -> Path:
     """The user's own style folder: $STYLIZE_STYLES, or `styles` in the platform's data folder."""
     chosen = os.environ.get("STYLIZE_STYLES")

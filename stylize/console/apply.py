@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import signal
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ import typer
 from PIL import Image
 from tqdm import tqdm
 
-from stylize.console.bars import INTERRUPTED, say
+from stylize.console.bars import INTERRUPTED, say, show_library_messages
 from stylize.errors import StylizeError
 from stylize.inference.batch import Job, plan_jobs
 from stylize.inference.engine import choose_backend
@@ -45,13 +44,6 @@ class Means:
     max_megapixels: float
 
 
-class _ToTerminal(logging.Handler):
-    """What the library has to say, between the bars."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(f"stylize: {record.getMessage()}", file=sys.stderr)
-
-
 def run_apply(
     photos: Sequence[str],
     style: str,
@@ -75,10 +67,7 @@ def run_apply(
         return
     # This process reads only what it was told to; `read_photo` has a limit of its own.
     Image.MAX_IMAGE_PIXELS = None
-    if not quiet:
-        logger = logging.getLogger("stylize")
-        logger.setLevel(logging.INFO)
-        logger.addHandler(_ToTerminal())
+    show_library_messages(quiet)
     signal.signal(signal.SIGTERM, _interrupt)
 
     from stylize.inference.stylizer import Stylizer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from typing import NoReturn
 
 import typer
@@ -20,3 +22,15 @@ def say(quiet: bool, text: str) -> None:
     """A line on stderr, unless the user wants none."""
     if not quiet:
         typer.echo(text, err=True)
+
+
+def show_library_messages(quiet: bool) -> None:
+    """Let what the library has to say appear between the bars; when quiet, only its warnings."""
+    logger = logging.getLogger("stylize")
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    logger.addHandler(_ToTerminal())
+
+
+class _ToTerminal(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(f"stylize: {record.getMessage()}", file=sys.stderr)

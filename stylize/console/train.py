@@ -10,19 +10,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+import numpy as np
 import typer
 from tqdm import tqdm
 
 from stylize.config import TrainConfig
-from stylize.console.bars import INTERRUPTED, advance, say
+from stylize.console.bars import INTERRUPTED, advance, say, show_library_messages
 from stylize.errors import StylizeError
 from stylize.held_out import HeldOutLoss
-from stylize.imaging.files import check_file
+from stylize.imaging.files import Pixels, check_file
 from stylize.imaging.sheet import contact_sheet
 from stylize.imaging.write import write_picture
 from stylize.safe_write import check_folder_writable, check_output
+from stylize.training.checkpoint import (
+    delete_checkpoints,
+    folder_of,
+    has_checkpoint,
+    save_checkpoint,
+)
+from stylize.training.start import NEAREST
 from stylize.training.trainer import Trainer
 from stylize.zoo import SUFFIX
+
+PHOTOS_DO_BETTER = "--content FOLDER does better"
 
 SMOOTHING = 0.95
 """Of the losses in the bar: single batches of two photos jump about."""
@@ -31,8 +41,9 @@ SMOOTHING = 0.95
 def run_training(
     config: TrainConfig,
     painting: Path,
-    content: Path,
+    content: Path | None,
     output: Path | None,
+    resume: bool,
     overwrite: bool,
     quiet: bool,
 ) -> None:
@@ -44,34 +55,80 @@ def run_training(
     """
     check_file(painting)
     path = output or Path(painting.stem + SUFFIX)
-    check_output(path, SUFFIX, overwrite)
+    check_output(path, SUFFIX, overwrite or resume)
     check_folder_writable(path.parent)
-
-    trainer = Trainer(config, painting, content, path.stem)
-    say(
-        quiet,
-        f"{config.norm} norm, {len(trainer.photos)} photos, {trainer.device}, "
-        f"{trainer.precision}, loss network {trainer.perceptual.name}",
-    )
+    if has_checkpoint(path) and not (resume or overwrite):
+        raise StylizeError(
+            f"{folder_of(path)} holds a run that was not finished; --resume goes on with it, "
+            f"--overwrite begins anew"
+        )
+    show_library_messages(quiet)
+    trainer = Trainer(config, painting, content, path.stem, path if resume else None)
+    if not resume:
+        delete_checkpoints(path)
+    _introduce(trainer, quiet)
     with stop_on_signal() as stopped:
-        before = _evaluate(trainer, "held-out before", quiet)
+        if trainer.step == 0:
+            trainer.before = _evaluate(trainer, "held-out before", quiet)
         _train(trainer, path, stopped, quiet)
         after = None if stopped else _evaluate(trainer, "held-out after", quiet)
-        trainer.save(path, before, after)
+        trainer.save(path, after)
+        if stopped:
+            save_checkpoint(path, trainer.checkpoint(), trainer.run)
+        else:
+            delete_checkpoints(path)
 
+    _conclude(trainer, path, after, quiet)
+    if stopped:
+        typer.echo(
+            f"stopped after {trainer.step} of {config.steps} steps; saved, and --resume goes on",
+            err=True,
+        )
+        raise typer.Exit(INTERRUPTED)
+
+
+def _introduce(trainer: Trainer, quiet: bool) -> None:
+    """What is trained on, from where, and for how long."""
+    if quiet:
+        return
+    config, count = trainer.config, len(trainer.photos)
+    generated = len(trainer.sources) - count
+    if not count:
+        say(quiet, f"{generated} generated pictures, for want of photos; {PHOTOS_DO_BETTER}")
+    elif generated:
+        say(quiet, f"{count} photos are few: {generated} generated pictures are mixed in")
+    start = trainer.start["name"] if trainer.start else "random weights"
+    say(
+        quiet,
+        f"{config.norm} norm from {start}, {count or generated} {'photos' if count else 'pictures'}"
+        f", {trainer.device}, {trainer.precision}, loss network {trainer.perceptual.name}",
+    )
+    if config.start == NEAREST and not trainer.start:
+        say(
+            quiet,
+            f"no shipped style has {config.norm} norm and width {config.width:g}, so it begins "
+            f"from random weights, which takes some five times as many steps",
+        )
+    left = config.steps - trainer.step
+    minutes = trainer.seconds_a_step() * left / 60
+    done = f", from step {trainer.step}" if trainer.step else ""
+    say(quiet, f"{left} steps{done}, about {max(1, round(minutes))} min")
+
+
+def _conclude(trainer: Trainer, path: Path, after: HeldOutLoss | None, quiet: bool) -> None:
     unreadable = trainer.sampler.unreadable
     if unreadable:
         typer.echo(f"{len(unreadable)} of {len(trainer.photos)} photos were left out:", err=True)
     for reason in sorted(unreadable.values()):
         typer.echo(f"  {reason}", err=True)
-    say(quiet, f"held-out loss before: {_describe(before)}")
+    if trainer.before:
+        say(quiet, f"held-out loss before: {_describe(trainer.before)}")
     if after:
         say(quiet, f"held-out loss after:  {_describe(after)}")
+    if fault := _fault(trainer.preview()[1]):
+        typer.echo(f"stylize: {fault}; more steps or a lower style_strength may mend it", err=True)
     typer.echo(str(path))
     say(quiet, f"Now try it:  stylize apply photo.jpg --style {_style_argument(path)}")
-    if stopped:
-        typer.echo(f"stopped after {trainer.step} of {config.steps} steps; saved", err=True)
-        raise typer.Exit(INTERRUPTED)
 
 
 @contextmanager
@@ -98,13 +155,17 @@ def stop_on_signal() -> Iterator[list[int]]:
 def _train(trainer: Trainer, path: Path, stopped: list[int], quiet: bool) -> None:
     config = trainer.config
     smooth: dict[str, float] = {}
-    with tqdm(total=config.steps, unit="step", disable=quiet, file=sys.stderr) as bar:
+    with tqdm(
+        total=config.steps, initial=trainer.step, unit="step", disable=quiet, file=sys.stderr
+    ) as bar:
         for report in trainer.steps():
             for name in ("content", "style", "total"):
                 now = getattr(report, name)
                 smooth[name] = SMOOTHING * smooth.get(name, now) + (1 - SMOOTHING) * now
             bar.set_postfix({name: f"{value:.3f}" for name, value in smooth.items()}, refresh=False)
-            bar.update()
+            bar.update(report.step - bar.n)  # backwards where the run went back
+            if report.step % config.checkpoint_every == 0 and report.step < config.steps:
+                save_checkpoint(path, trainer.last_good, trainer.run)
             if config.preview_every and report.step % config.preview_every == 0:
                 _write_preview(trainer, path.with_suffix(".preview.png"))
             if stopped:
@@ -128,6 +189,16 @@ def _evaluate(trainer: Trainer, label: str, quiet: bool) -> HeldOutLoss:
 
 def _describe(loss: HeldOutLoss) -> str:
     return f"{loss.total:.3f} (content {loss.content:.3f}, style {loss.style:.3f})"
+
+
+def _fault(pictures: list[Pixels]) -> str:
+    """What is plainly wrong with restyled pictures, or nothing."""
+    if not pictures or max(int(np.ptp(picture, axis=(0, 1)).max()) for picture in pictures) > 2:
+        return ""
+    mean = np.mean([picture.mean(axis=(0, 1)) for picture in pictures], axis=0)
+    red, green, blue = (round(float(level)) for level in mean)
+    colour = "black" if max(red, green, blue) < 4 else f"one colour ({red}, {green}, {blue})"
+    return f"every picture comes out {colour}"
 
 
 def _style_argument(path: Path) -> str:

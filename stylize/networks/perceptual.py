@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from stylize.errors import StylizeError, UsageError
+from stylize.paths import shipped_loss_network
 
 Architecture = Literal["vgg16", "vgg19"]
 CONVOLUTIONS: dict[str, tuple[int, ...]] = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
@@ -28,6 +29,9 @@ DEFAULT_STYLE_LAYERS: dict[str, tuple[str, ...]] = {
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+SLIM = "vgg19-slim"
+"""The loss network that ships: VGG-19 up to relu4_1 at a quarter of its widths."""
 
 MAX_CHANNELS = 1024
 """Twice VGG's widest layer; a file that claims more is not one of ours."""
@@ -128,9 +132,10 @@ def load_perceptual(name_or_path: str) -> PerceptualNet:
     """Load a loss network: torchvision's by name, or any file of the same key names.
 
     Args:
-        name_or_path: "vgg16", "vgg19" (torchvision's cache, or a download of about 550 MB), or the
-            path of a safetensors file with `features.*` keys, whose widths may be narrower. Its
-            metadata may say `architecture` (default vgg19) and `padding_mode` (default zeros).
+        name_or_path: "vgg19-slim", which ships; "vgg16", "vgg19" (torchvision's cache, or a
+            download of about 550 MB); or the path of a safetensors file with `features.*` keys,
+            whose widths may be narrower. Its metadata may say `architecture` (default vgg19) and
+            `padding_mode` (default zeros).
 
     Raises:
         UsageError: no such name or file.
@@ -138,11 +143,12 @@ def load_perceptual(name_or_path: str) -> PerceptualNet:
     """
     if name_or_path in CONVOLUTIONS:
         return _load_torchvision(name_or_path)
-    path = Path(name_or_path)
+    packaged = shipped_loss_network(name_or_path)
+    path = packaged if packaged.is_file() else Path(name_or_path)
     if not path.exists():
         raise UsageError(
             f"perceptual network {name_or_path!r}: no such file, and not one of "
-            f"{', '.join(CONVOLUTIONS)}"
+            f"{', '.join((SLIM, *CONVOLUTIONS))}"
         )
     return _load_file(path)
 

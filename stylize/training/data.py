@@ -1,9 +1,9 @@
-"""Photos to train on: every sample a pure function of (seed, step, position)."""
+"""What is trained on: every sample a pure function of (seed, step, position)."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +16,15 @@ from torch import Tensor
 from stylize.errors import StylizeError
 from stylize.imaging.files import Pixels, read_rgb
 from stylize.imaging.geometry import resize_shorter_side
+from stylize.imaging.synthetic import Source, Synthetic, read_source
 from stylize.imaging.tensors import to_tensor
+
+ENOUGH_PHOTOS = 100
+"""With fewer photos, generated pictures are mixed in until there are so many: a network that sees
+ten photos over and over learns those ten."""
+
+GENERATED = 256
+"""Generated pictures where there is no photo."""
 
 MAX_ZOOM = 1.5
 """A crop shows the whole shorter side at the least and 1 / MAX_ZOOM of it at the most."""
@@ -30,11 +38,17 @@ PREFETCH = 3
 """Batches decoded ahead; decoding is far quicker than a step, so a few hide its jitter."""
 
 
+def with_generated(photos: Sequence[Path], seed: int) -> list[Source]:
+    """The photos, and generated pictures where they are too few."""
+    count = ENOUGH_PHOTOS - len(photos) if photos else GENERATED
+    return [*photos, *(Synthetic(seed, number) for number in range(count))]
+
+
 class PhotoSampler:
     """Random crops of photos, the same for the same seed on any machine and in any order.
 
     Args:
-        paths: the photos, in a fixed order.
+        paths: the photos or generated pictures, in a fixed order.
         size: side of the square crops in pixels.
         batch_size: samples a step.
         seed: of shuffling, scale, crop and flip.
@@ -44,12 +58,12 @@ class PhotoSampler:
             by the next readable photo.
     """
 
-    def __init__(self, paths: list[Path], size: int, batch_size: int, seed: int) -> None:
+    def __init__(self, paths: Sequence[Source], size: int, batch_size: int, seed: int) -> None:
         self.paths = paths
         self.size = size
         self.batch_size = batch_size
         self.seed = seed
-        self.unreadable: dict[Path, str] = {}
+        self.unreadable: dict[Source, str] = {}
         # Held by the instance, so that two samplers don't push out each other's shuffles.
         self._order = lru_cache(maxsize=2)(self._shuffle)
 
@@ -67,7 +81,7 @@ class PhotoSampler:
                 continue
             try:
                 # The largest side that a crop can ask for, so that drafts lose no detail.
-                photo = read_rgb(path, enough=round(self.size * MAX_ZOOM))
+                photo = read_source(path, enough=round(self.size * MAX_ZOOM))
             except StylizeError as error:
                 self.unreadable[path] = str(error)
                 continue

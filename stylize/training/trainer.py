@@ -6,10 +6,14 @@ whoever drives it shows the progress, and stops by no longer asking.
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import logging
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +23,9 @@ from torch import nn
 import stylize
 from stylize.config import TrainConfig
 from stylize.devices import autocast, place, resolve_device, resolve_precision
-from stylize.errors import StylizeError, UsageError
+from stylize.errors import StylizeError
 from stylize.held_out import (
     CROP,
-    MAX_PHOTOS,
     SHORTER_SIDE,
     STYLE_SIZE,
     HeldOutLoss,
@@ -30,15 +33,15 @@ from stylize.held_out import (
     measure,
     split,
 )
-from stylize.imaging.files import Pixels, find_pictures, read_rgb
+from stylize.imaging.files import Pixels, find_pictures
 from stylize.imaging.geometry import crop_centre, resize_shorter_side
+from stylize.imaging.synthetic import Source, Synthetic, read_source
 from stylize.imaging.tensors import to_pixels, to_tensor
 from stylize.losses import PerceptualLoss, style_targets
 from stylize.model_file import (
     TARGET_PREFIX,
     ModelCard,
     file_sha256,
-    read_model,
     write_model,
 )
 from stylize.networks.perceptual import (
@@ -47,11 +50,31 @@ from stylize.networks.perceptual import (
     load_perceptual,
 )
 from stylize.networks.transformer import TransformerNet
-from stylize.training.data import PhotoSampler, load_style
-from stylize.zoo import find_style
+from stylize.training.checkpoint import Checkpoint, load_checkpoint, pack, unpack
+from stylize.training.data import PhotoSampler, load_style, with_generated
+from stylize.training.schedule import learning_rate_factor
+from stylize.training.start import NEAREST, RANDOM, describe_start, load_nearest, load_start
 
 PREVIEW_PHOTOS = 4
 """Photos on the preview strip, the first held-out ones."""
+
+HELD_OUT_GENERATED = 1_000_000
+"""Number of the first generated picture that is held out, where there are no photos."""
+
+RUNAWAY = 10.0
+"""Times the usual loss that a loss may be; batches of two photos differ by less than 3."""
+
+USUAL_SHARE = 0.9
+"""Of the usual loss that one more step leaves."""
+
+MAX_RETREATS = 3
+"""Retreats of one run; each halves the learning rate."""
+
+LOG = logging.getLogger("stylize")
+
+
+class _AstrayError(Exception):
+    """A loss with which no step should be taken."""
 
 
 @dataclass(frozen=True)
@@ -71,25 +94,40 @@ class Trainer:
     Args:
         config: all settings.
         painting: the style image's file.
-        content: a folder of photos, searched recursively; every tenth is held out.
+        content: a folder of photos, searched recursively; every tenth is held out. None: generated
+            pictures.
         name: of the style, for the model's card.
+        resume: the model file of a run whose last checkpoint is gone on from; None: a new run.
 
     Raises:
-        UsageError: a missing path, an empty folder, a device or layer that there is not.
-        StylizeError: the painting or the loss network cannot be read.
+        UsageError: a missing path, an empty folder, a device or layer that there is not, nothing to
+            resume.
+        StylizeError: the painting, the loss network or the checkpoint cannot be read.
     """
 
-    def __init__(self, config: TrainConfig, painting: Path, content: Path, name: str) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        painting: Path,
+        content: Path | None,
+        name: str,
+        resume: Path | None = None,
+    ) -> None:
         self.config = config
         self.name = name
         self.painting = painting
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
         style_image = load_style(painting, config.style_size)
-        photos, held_out = split(find_pictures(content))
-        self.photos = photos
-        self.held_out = held_out[:: math.ceil(len(held_out) / MAX_PHOTOS)]
-        self.sampler = PhotoSampler(photos, config.size, config.batch_size, config.seed)
+        self.photos: list[Path] = []
+        self.held_out: list[Source] = [
+            Synthetic(config.seed, HELD_OUT_GENERATED + number) for number in range(PREVIEW_PHOTOS)
+        ]
+        if content is not None:
+            self.photos, held_out = split(find_pictures(content))
+            self.held_out = [*held_out[:: math.ceil(len(held_out) / config.held_out_photos)]]
+        self.sources = with_generated(self.photos, config.seed)
+        self.sampler = PhotoSampler(self.sources, config.size, config.batch_size, config.seed)
 
         self.perceptual = place(load_perceptual(config.perceptual), self.device)
         style_layers = config.style_layers or DEFAULT_STYLE_LAYERS[self.perceptual.architecture]
@@ -117,40 +155,154 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             network = TransformerNet(config.norm, config.width)
-        self.start = _load_start(network, config.start) if config.start else None
         self.network = place(network, self.device)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.step = 0
         """Steps done."""
+        self.rate = 1.0
+        """What the learning rate is multiplied with; halved at each retreat."""
+        self.retreats = 0
+        """How often the run went back to its last checkpoint."""
+        self.usual = 0.0
+        """The loss, smoothed over some steps."""
+        self.before: HeldOutLoss | None = None
+        """The held-out loss at step 0, where it was measured."""
+        self.start: dict[str, Any] | None = None
+        """What it began from, for the card; None for random weights."""
+        if resume is None:
+            self._begin()
+        else:
+            self._restore(load_checkpoint(resume, self.run))
+        self.last_good = self.checkpoint()
+        """The last checkpoint; taken every `checkpoint_every` steps."""
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """What must be the same for a checkpoint to go on: all that decides what is computed."""
+        settings = self.config.as_dict()
+        for name in ("preview_every", "title", "licence", "held_out_photos"):
+            del settings[name]
+        names = "\n".join(str(source) for source in self.sources)
+        return settings | {
+            "device": self.device.type,
+            "precision": self.precision,
+            "content_layers": list(self.config.content_layers),
+            "style_layers": list(self.config.style_layers),
+            "painting": file_sha256(self.painting),
+            "loss network": self.perceptual.sha256,
+            "content": hashlib.sha256(names.encode()).hexdigest()[:16],
+        }
 
     def steps(self) -> Iterator[StepReport]:
         """Train from where it stands to the last step, reporting each.
 
+        A loss that is no number, or runs away, takes the run back to its last checkpoint, with half
+        the learning rate.
+
         Raises:
-            StylizeError: the loss is no longer a number, or no photo can be read.
+            StylizeError: that did not help, or no photo can be read.
         """
+        while self.step < self.config.steps:
+            try:
+                yield from self._steps()
+            except _AstrayError as error:
+                self._retreat(str(error))
+
+    def _steps(self) -> Iterator[StepReport]:
         config = self.config
         for batch in self.sampler.batches(self.step, config.steps):
             self.network.train()
             photo = batch.to(self.device, memory_format=torch.channels_last)
             for group in self.optimiser.param_groups:
-                group["lr"] = config.learning_rate * learning_rate_factor(config, self.step)
+                factor = learning_rate_factor(config, self.step)
+                group["lr"] = config.learning_rate * factor * self.rate
             with autocast(self.device, self.precision):
                 terms = self.loss(self.network(photo), photo, self.sampler.shift(self.step))
-            total = terms.total
+            total = terms.total.item()
+            self._check(total)
             self.optimiser.zero_grad()
-            total.backward()
-            nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip)
-            self.optimiser.step()
+            torch.autograd.backward(self.scaler.scale(terms.total))
+            self.scaler.unscale_(self.optimiser)
+            norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip)
+            if not (self.scaler.is_enabled() or math.isfinite(norm)):  # a scaler skips such steps
+                raise _AstrayError(f"the gradient is {float(norm)}")
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
             self.step += 1
-            content, style = terms.content.item(), terms.style.item()
-            report = StepReport(self.step, content, style, total.item())
-            if not math.isfinite(report.total):
-                raise StylizeError(
-                    f"the loss is {report.total} at step {self.step}; a lower learning_rate "
-                    f"(now {config.learning_rate:g}) or --precision fp32 mends it"
-                )
-            yield report
+            if self.step % config.checkpoint_every == 0:
+                self.last_good = self.checkpoint()
+            yield StepReport(self.step, terms.content.item(), terms.style.item(), total)
+
+    def _check(self, total: float) -> None:
+        """Raise _AstrayError for a loss with which no step should be taken."""
+        if not math.isfinite(total):
+            raise _AstrayError(f"the loss is {total}")
+        if self.usual and total > RUNAWAY * self.usual:
+            raise _AstrayError(f"the loss is {total:.3g}, and was about {self.usual:.3g}")
+        self.usual = USUAL_SHARE * self.usual + (1 - USUAL_SHARE) * total if self.usual else total
+
+    def _retreat(self, reason: str) -> None:
+        step, retreats = self.step + 1, self.retreats + 1
+        rate = self.config.learning_rate * self.rate
+        if retreats > MAX_RETREATS:
+            raise StylizeError(
+                f"{reason} at step {step}, for the {retreats}th time; a learning_rate far below "
+                f"{self.config.learning_rate:g}, or --precision fp32, may mend it"
+            )
+        self._restore(self.last_good)
+        self.retreats, self.rate = retreats, 0.5**retreats
+        LOG.warning(
+            "%s at step %d: going back to step %d, with a learning rate of %.2g instead of %.2g",
+            reason, step, self.step, self.config.learning_rate * self.rate, rate,
+        )  # fmt: skip
+
+    def _begin(self) -> None:
+        """Load what the run begins from."""
+        if self.config.start == NEAREST:
+            photos = self.sampler.batch(0).to(self.device)
+            model = load_nearest(self.network, self.loss, photos)
+        elif self.config.start == RANDOM:
+            model = None
+        else:
+            model = load_start(self.network, self.config.start)
+        self.start = describe_start(model) if model else None
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything that the next step depends on, as it stands."""
+        state = {
+            "step": self.step,
+            "rate": self.rate,
+            "retreats": self.retreats,
+            "usual": self.usual,
+            "scaler": self.scaler.state_dict(),
+            "before": asdict(self.before) if self.before else None,
+            "start": self.start,
+        }
+        return Checkpoint(pack(self.network, self.optimiser), state)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        unpack(checkpoint.tensors, self.network, self.optimiser)
+        state = checkpoint.state
+        self.step, self.rate, self.retreats = state["step"], state["rate"], state["retreats"]
+        self.usual, self.start = state["usual"], state["start"]
+        self.before = HeldOutLoss(**state["before"]) if state["before"] else None
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+
+    def seconds_a_step(self) -> float:
+        """How long a step takes here, by trying one on a copy of the network."""
+        network = copy.deepcopy(self.network).train()
+        photo = self.sampler.batch(0).to(self.device, memory_format=torch.channels_last)
+        seconds = 0.0
+        for _ in range(2):  # the first pays for what later ones share
+            start = time.perf_counter()
+            with autocast(self.device, self.precision):
+                total = self.loss(network(photo), photo).total
+            torch.autograd.backward(total)
+            total.item()  # a GPU is waited for
+            seconds = time.perf_counter() - start
+        return seconds
 
     def evaluate(self, on_photo: Callable[[], None] = lambda: None) -> HeldOutLoss:
         """The held-out loss of the network as it stands, in float32."""
@@ -169,9 +321,7 @@ class Trainer:
             restyled = self.network(to_tensor(photos).to(self.device))
         return [photos, to_pixels(restyled)]
 
-    def save(
-        self, path: Path, before: HeldOutLoss | None = None, after: HeldOutLoss | None = None
-    ) -> ModelCard:
+    def save(self, path: Path, after: HeldOutLoss | None = None) -> ModelCard:
         """Write the model file with everything known about it; the network may be half trained.
 
         Raises:
@@ -198,8 +348,9 @@ class Trainer:
                 "precision": self.precision,
             },
             photos=len(self.photos),
+            generated=len(self.sources) - len(self.photos),
             steps=self.step,
-            held_out_before=before.as_dict() if before else None,
+            held_out_before=self.before.as_dict() if self.before else None,
             held_out_after=after.as_dict() if after else None,
             licence=config.licence,
             version=stylize.__version__,
@@ -218,39 +369,5 @@ class Trainer:
             if len(pictures) == PREVIEW_PHOTOS:
                 break
             with suppress(StylizeError):  # unreadable ones are counted where they are measured
-                pictures.append(read_rgb(path, enough=SHORTER_SIDE))
+                pictures.append(read_source(path, enough=SHORTER_SIDE))
         return pictures
-
-
-def _load_start(network: TransformerNet, start: str) -> dict[str, Any]:
-    """Take over the weights of a trained style, and say what the new card is to say of it."""
-    path = find_style(start)
-    model = read_model(path)
-    card, plan = model.card, network.plan
-    if card.plan != plan:
-        raise UsageError(
-            f"start {start!r} has {card.norm} norm and width {card.width:g}; "
-            f"this run has {plan.norm} norm and width {plan.width:g}"
-        )
-    network.load_tensors(model.tensors())
-    return {
-        "name": card.name,
-        "sha256": model.sha256,
-        "steps": card.steps,
-        "settings": card.settings,
-        "start": card.start,
-    }
-
-
-def learning_rate_factor(config: TrainConfig, step: int) -> float:
-    """The learning rate of one step in parts of the highest: a ramp, then half a cosine.
-
-    Example:
-        >>> config = TrainConfig(steps=100, warmup_steps=10)
-        >>> [round(learning_rate_factor(config, step), 2) for step in (0, 9, 50, 99)]
-        [0.1, 0.98, 0.5, 0.0]
-    """
-    ramp = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
-    if config.decay == "none":
-        return ramp
-    return ramp * (1 + math.cos(math.pi * step / config.steps)) / 2

@@ -63,7 +63,7 @@ def test_an_unknown_layer_is_named(small_perceptual: Path) -> None:
 
 
 def test_missing_and_unreadable_files(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no such file, and not one of vgg16, vgg19"):
+    with pytest.raises(UsageError, match="no such file, and not one of vgg19-slim, vgg16, vgg19"):
         load_perceptual("vgg17")
     path = tmp_path / "text.safetensors"
     path.write_text("not a model")

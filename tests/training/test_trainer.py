@@ -8,9 +8,13 @@ import pytest
 import torch
 
 from stylize.config import TrainConfig
-from stylize.errors import StylizeError, UsageError
+from stylize.errors import UsageError
 from stylize.model_file import read_model
-from stylize.training.trainer import Trainer, learning_rate_factor
+from stylize.networks.transformer import TransformerNet
+from stylize.training.data import ENOUGH_PHOTOS, GENERATED
+from stylize.training.schedule import learning_rate_factor
+from stylize.training.trainer import Trainer
+from stylize.zoo import list_styles
 from tests.conftest import Trained, save_picture
 
 
@@ -77,14 +81,38 @@ def test_a_run_may_begin_from_a_trained_style(
             Trainer(start.changed(change), painting, photo_folder, "test")
 
 
-def test_a_loss_that_is_no_number_ends_the_run(
+def test_without_a_start_it_begins_from_the_nearest_shipped_style(
     config: TrainConfig, painting: Path, photo_folder: Path
 ) -> None:
-    trainer = Trainer(config, painting, photo_folder, "test")
-    with torch.no_grad():
-        trainer.network.get_parameter("out.conv.bias").fill_(float("nan"))
-    with pytest.raises(StylizeError, match="the loss is nan at step 1; a lower learning_rate"):
-        next(trainer.steps())
+    trainer = Trainer(config.changed({"width": 1.0}), painting, photo_folder, "test")
+    assert trainer.start is not None
+    photos = trainer.sampler.batch(0)
+
+    losses = {}
+    for style in list_styles():
+        if style.card().norm == "instance":
+            network = TransformerNet()
+            network.load_tensors(read_model(style.path).tensors())
+            with torch.inference_mode():
+                losses[style.name] = float(trainer.loss(network.eval()(photos), photos).total)
+    assert trainer.start["name"] == min(losses, key=lambda name: losses[name])
+    for change in ({"width": 0.25}, {"start": "none", "width": 1.0}, {"norm": "none"}):
+        assert Trainer(config.changed(change), painting, photo_folder, "test").start is None
+
+
+def test_without_photos_generated_pictures_serve(
+    config: TrainConfig, painting: Path, photo_folder: Path, tmp_path: Path
+) -> None:
+    trainer = Trainer(config.changed({"preview_every": 1}), painting, None, "test")
+    assert (len(trainer.photos), len(trainer.sources)) == (0, GENERATED)
+    assert not set(trainer.held_out) & set(trainer.sources)
+    trainer.before = trainer.evaluate()
+    assert len(list(trainer.steps())) == config.steps
+    card = trainer.save(tmp_path / "model.safetensors", trainer.evaluate())
+    assert (card.photos, card.generated) == (0, GENERATED)
+    few = Trainer(config, painting, photo_folder, "test")
+    assert len(few.photos) == 10  # of twelve; two are held out
+    assert len(few.sources) == ENOUGH_PHOTOS
 
 
 def test_the_learning_rate_rises_then_falls() -> None:

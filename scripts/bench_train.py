@@ -1,0 +1,176 @@
+"""How soon a style is learned, against the usual recipe.
+
+    python scripts/bench_train.py --content DIR PAINTING...
+
+Usual: random weights, Adam at 1e-3, batches of 4, 256 px, float32, torch's own instance norm and
+layout. Beside it stylize from random weights, and as it is: from the nearest shipped style that was
+not trained on this painting. All learn from vgg19-slim and are measured by it on the same held-out
+photos; only training time counts. Prints Markdown, and writes the curves as CSV.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice, pairwise
+from pathlib import Path
+
+import torch
+from plain_apply import Transformer
+from torch import Tensor, nn
+
+from stylize.config import TrainConfig
+from stylize.held_out import held_out_loss, measure, split
+from stylize.imaging.files import find_pictures
+from stylize.losses import PerceptualLoss, style_targets
+from stylize.model_file import file_sha256
+from stylize.networks.perceptual import DEFAULT_STYLE_LAYERS, load_perceptual
+from stylize.training.data import PhotoSampler, load_style
+from stylize.training.start import load_nearest
+from stylize.training.trainer import Trainer
+
+LOSSES_AT = (0, 10, 25, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1200, 1600, 2400)
+"""Steps at which the held-out loss is measured."""
+
+
+@dataclass
+class Point:
+    """Where a run stands."""
+
+    seconds: float
+    step: int
+    loss: float
+
+
+class Plain:
+    """The usual recipe: nothing of stylize but the loss."""
+
+    def __init__(self, config: TrainConfig, painting: Path, content: Path) -> None:
+        torch.manual_seed(0)
+        self.network: nn.Module = Transformer()
+        photos, _ = split(find_pictures(content))
+        self.sampler = PhotoSampler(photos, 256, 4, 0)
+        perceptual = load_perceptual(config.perceptual)
+        layers = DEFAULT_STYLE_LAYERS[perceptual.architecture]
+        self.loss = PerceptualLoss(
+            perceptual, style_targets(perceptual, load_style(painting, 512), layers), ["relu3_1"]
+        )
+
+    def steps(self) -> Iterator[None]:
+        """Train for ever."""
+        optimiser = torch.optim.Adam(self.network.parameters(), lr=1e-3)
+        for batch in self.sampler.batches(0, 10**9):
+            photo = batch.contiguous()
+            optimiser.zero_grad()
+            total = self.loss(self.network(photo), photo).total
+            torch.autograd.backward(total)
+            optimiser.step()
+            yield
+
+
+def ours(config: TrainConfig, painting: Path, content: Path, warm: bool) -> Trainer:
+    """A run of stylize, from random weights or from a style of another painting."""
+    trainer = Trainer(replace(config, start="none"), painting, content, painting.stem)
+    if warm:
+        model = load_nearest(
+            trainer.network, trainer.loss, trainer.sampler.batch(0), file_sha256(painting)
+        )
+        assert model is not None
+        print(f"{painting.stem} begins from {model.card.name}", flush=True)
+    return trainer
+
+
+def curve(
+    steps: Iterator[object],
+    network: nn.Module,
+    evaluate: Callable[[Callable[[Tensor], Tensor]], float],
+    until: float,
+    limit: float,
+) -> list[Point]:
+    """Train until the held-out loss is at most `until`, or for `limit` seconds."""
+    points = [Point(0.0, 0, evaluate(network.eval()))]
+    seconds, done = 0.0, 0
+    for target in LOSSES_AT[1:]:
+        network.train()
+        begin = time.perf_counter()
+        taken = sum(1 for _ in islice(steps, target - done))
+        seconds += time.perf_counter() - begin
+        done += taken
+        points.append(Point(seconds, done, evaluate(network.eval())))
+        if taken < target - points[-2].step or points[-1].loss <= until or seconds > limit:
+            break
+    return points
+
+
+def reached(points: list[Point], loss: float) -> float | None:
+    """Seconds until a loss was reached, between two measurements on a straight line."""
+    for before, after in pairwise(points):
+        if after.loss <= loss:
+            part = (before.loss - loss) / (before.loss - after.loss) if after.loss < loss else 1.0
+            return before.seconds + max(0.0, part) * (after.seconds - before.seconds)
+    return None
+
+
+def main() -> None:
+    """Print a table for each painting."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("paintings", type=Path, nargs="+")
+    parser.add_argument("--content", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=100, help="of our runs")
+    parser.add_argument("--photos", type=int, default=12, help="held-out photos measured")
+    parser.add_argument("--limit", type=float, default=6.0, help="times our time, for the others")
+    parser.add_argument("--csv", type=Path, default=Path("curves.csv"))
+    arguments = parser.parse_args()
+    config = TrainConfig(steps=arguments.steps, warmup_steps=10, precision="auto")
+    rows = []
+    for painting in arguments.paintings:
+        held_out = split(find_pictures(arguments.content))[1][: arguments.photos]
+        warm = ours(config, painting, arguments.content, warm=True)
+        loss = held_out_loss(warm.perceptual, warm.held_out_targets)
+
+        def evaluate(
+            network: Callable[[Tensor], Tensor],
+            loss: PerceptualLoss = loss,
+            photos: list[Path] = held_out,
+        ) -> float:
+            return measure(network, loss, photos).total
+
+        curves = {"stylize": curve(warm.steps(), warm.network, evaluate, 0.0, 1e9)}
+        goal, mine = curves["stylize"][-1].loss, curves["stylize"][-1].seconds
+        limit = arguments.limit * mine
+        scratch = ours(replace(config, steps=2400), painting, arguments.content, warm=False)
+        curves["from random weights"] = curve(
+            scratch.steps(), scratch.network, evaluate, goal, limit
+        )
+        plain = Plain(config, painting, arguments.content)
+        curves["the usual recipe"] = curve(plain.steps(), plain.network, evaluate, goal, limit)
+        print(f"\n| {painting.stem}, until held-out loss {goal:.3f} | a step | in all | ratio |")
+        print("|---|---:|---:|---:|")
+        for name, points in curves.items():
+            seconds = reached(points, goal)
+            each = points[-1].seconds / points[-1].step
+            if seconds is None:
+                last = points[-1]
+                print(
+                    f"| {name} | {each:.2f} | not in {last.seconds:.0f} s (then {last.loss:.3f}) | "
+                    f"over {last.seconds / mine:.1f} |",
+                    flush=True,
+                )
+            else:
+                print(
+                    f"| {name} | {each:.2f} | {seconds:.0f} s | {seconds / mine:.1f} |", flush=True
+                )
+            rows += [
+                (painting.stem, name, p.step, f"{p.seconds:.1f}", f"{p.loss:.4f}") for p in points
+            ]
+        with arguments.csv.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("painting", "way", "step", "seconds", "held-out loss"))
+            writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()

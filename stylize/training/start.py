@@ -1,0 +1,82 @@
+"""Where training begins: at the trained style that is nearest to the painting."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stylize.errors import StylizeError, UsageError
+from stylize.losses import PerceptualLoss
+from stylize.model_file import Model, read_model
+from stylize.networks.transformer import TransformerNet
+from stylize.zoo import find_style, list_styles
+
+NEAREST, RANDOM = "auto", "none"
+"""What `start` may say beside a style's name."""
+
+
+def load_start(network: TransformerNet, start: str) -> Model:
+    """Take over the weights of a trained style.
+
+    Raises:
+        UsageError: there is none of this name, or it has another norm or width.
+        StylizeError: its file is damaged.
+    """
+    model = read_model(find_style(start))
+    plan = network.plan
+    if model.card.plan != plan:
+        raise UsageError(
+            f"start {start!r} has {model.card.norm} norm and width {model.card.width:g}; "
+            f"this run has {plan.norm} norm and width {plan.width:g}"
+        )
+    network.load_tensors(model.tensors())
+    return model
+
+
+def load_nearest(
+    network: TransformerNet, loss: PerceptualLoss, photos: Tensor, leave_out: str = ""
+) -> Model | None:
+    """Take over the weights of the shipped style whose loss for the painting is lowest.
+
+    Args:
+        network: on the device of `loss` and `photos`; keeps its weights where no style fits.
+        photos: (N, 3, H, W), on which they are tried.
+        leave_out: SHA-256 of a painting whose styles are not taken.
+
+    Returns:
+        The style; None where none has the network's norm and width.
+    """
+    best: tuple[float, Model] | None = None
+    trial = copy.deepcopy(network).eval()
+    for style in list_styles():
+        try:
+            fits = style.origin == "shipped" and style.card().plan == network.plan
+            if not fits or style.card().style_sha256 == leave_out:
+                continue
+            model = read_model(style.path)
+        except StylizeError:  # a damaged one is no start; `stylize styles` names it
+            continue
+        trial.load_tensors(model.tensors())
+        with torch.inference_mode():
+            total = float(loss(trial(photos), photos).total)
+        if best is None or total < best[0]:
+            best = total, model
+    if best is None:
+        return None
+    network.load_tensors(best[1].tensors())
+    return best[1]
+
+
+def describe_start(model: Model) -> dict[str, Any]:
+    """What the new card says of it."""
+    card = model.card
+    return {
+        "name": card.name,
+        "sha256": model.sha256,
+        "steps": card.steps,
+        "settings": card.settings,
+        "start": card.start,
+    }

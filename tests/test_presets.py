@@ -1,0 +1,45 @@
+"""Presets and shipped configs: every value is one that training takes."""
+
+from __future__ import annotations
+
+import pytest
+
+from stylize.config import TrainConfig, load_config
+from stylize.presets import PRESETS, preset_settings
+from tests.conftest import Run
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
+def test_longer_presets_take_more_steps(device: str) -> None:
+    configs = [TrainConfig().changed(preset_settings(preset, device)) for preset in PRESETS]
+    steps = [config.steps for config in configs]
+    assert steps == sorted(set(steps))
+    assert all(config.warmup_steps * 4 <= config.steps for config in configs)
+
+
+@pytest.mark.parametrize("name", ["johnson2016", "ulyanov2016"])
+def test_the_papers_recipes_are_complete(name: str) -> None:
+    config = TrainConfig().changed(load_config(name))
+    assert config.loss_units == "paper"
+    assert config.start == "none"
+    assert config.perceptual == "vgg16"
+
+
+def test_a_dry_run_says_where_each_value_comes_from(run: Run) -> None:
+    done = run(
+        "train", "--style", "any.jpg", "--dry-run", "--preset", "quick", "--config", "batch_norm",
+        "--set", "tv_weight=0.5", "--steps", 7, "--from-scratch", "--device", "cpu",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert set(lines) == set(TrainConfig().as_dict())
+    for name, value, origin in [
+        ("norm", '"batch"', "config batch_norm"),
+        ("tv_weight", "0.5", "--set"),
+        ("steps", "7", "--steps"),
+        ("start", '"none"', "--from-scratch"),
+        ("warmup_steps", "10", "preset quick on cpu"),
+        ("seed", "0", "default"),
+    ]:
+        assert value in lines[name]
+        assert lines[name].endswith(origin)
