@@ -33,6 +33,8 @@ ABOUT_RUN = (
     "precision",
     "start",
     "preview_every",
+    "held_out_photos",
+    "checkpoint_every",
 )
 
 
@@ -73,12 +75,14 @@ def beginning(start: dict[str, Any] | None) -> str:
 
 def describe(path: Path, card: ModelCard) -> str:
     """One style's card as Markdown."""
+    generated = f" and {card.generated} generated pictures" if card.generated else ""
     return (
         f"\n## {card.name}\n\n"
         f"{card.title or card.style_image}; the painting is in the public domain.\n\n"
         f"- network: {card.norm} norm, width {card.width:g}, {path.stat().st_size / 1e6:.1f} MB, "
         f"sha256 `{file_sha256(path)[:16]}`\n"
-        f"- trained: {card.steps} steps on {card.photos} photos, {card.settings['precision']} on "
+        f"- trained: {card.steps} steps on {card.photos} photos{generated}, "
+        f"{card.settings['precision']} on "
         f"{card.settings['device']}, loss network {card.perceptual['name']} "
         f"(sha256 `{card.perceptual['sha256'][:16]}`)\n"
         f"- settings that differ from the defaults: {differences(card.settings)}\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -112,46 +112,21 @@ def apply(
 
 @app.command()
 def styles(
+    name: Annotated[
+        str | None, typer.Argument(help="A style or model file, to see its card.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """List the styles that ship and your own."""
-    from stylize.paths import user_styles
-    from stylize.zoo import list_styles
+    """List the styles that ship and your own, or say all that is known of one.
 
-    entries: list[dict[str, Any]] = []
-    for style in list_styles():
-        entry: dict[str, Any] = {
-            "name": style.name,
-            "origin": style.origin,
-            "path": str(style.path),
-        }
-        try:
-            card = style.card()
-        except StylizeError as error:
-            entry["error"] = str(error)
-        else:
-            entry |= {"title": card.title, "norm": card.norm, "width": card.width}
-            entry["steps"], entry["held_out_loss"] = card.steps, card.held_out_after
-        entries.append(entry)
-    if as_json:
-        typer.echo(json.dumps(entries, indent=2))
-        return
+    stylize styles starry_night
+    """
+    from stylize.console.styles import print_card, print_styles
 
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("style", "painting", "norm", "held-out loss", "from", box=None, pad_edge=False)
-    for entry in entries:
-        loss = entry.get("held_out_loss")
-        table.add_row(
-            entry["name"],
-            entry.get("title") or entry.get("error", ""),
-            entry.get("norm", ""),
-            f"{loss['total']:.3f}" if loss else "",
-            entry["origin"],
-        )
-    Console().print(table)
-    typer.echo(f"Your own styles go into {user_styles()}", err=True)
+    if name is None:
+        print_styles(as_json)
+    else:
+        print_card(name, as_json)
 
 
 @app.command()

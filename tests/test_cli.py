@@ -189,6 +189,16 @@ class TestStyles:
         table = run("styles", STYLIZE_STYLES=str(tmp_path)).stdout
         assert {"starry_night", "mine", "broken"} <= set(table.split())
 
+    def test_the_card_of_one(self, run: Run, trained: Trained) -> None:
+        done = run("styles", trained.batch)
+        assert done.returncode == 0, done.stderr
+        for words in ("batch norm, width 0.25", "3 steps on", "random weights", "tiny-vgg"):
+            assert words in done.stdout
+        card = json.loads(run("styles", "starry_night", "--json").stdout)
+        assert card["name"] == "starry_night"
+        assert card["sha256"] == file_sha256(Path(card["path"]))
+        assert_one_line(run("styles", "stary_night"), 2, "did you mean starry_night?")
+
     def test_the_users_styles_apply_by_name(
         self, run: Run, trained: Trained, tmp_path: Path
     ) -> None:

@@ -14,7 +14,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "models" / "README.md"]
 
 
-@pytest.mark.parametrize("command", ["apply", "styles", "train", "compare", "export", "import"])
+@pytest.mark.parametrize(
+    "command", ["apply", "styles", "train", "compare", "export", "import", "info"]
+)
 def test_commands_and_options_exist(run: Run, command: str) -> None:
     shown = run(command, "--help").stdout
     lines = [line for line in README.splitlines() if f"stylize {command}" in line]

@@ -28,6 +28,7 @@ from stylize.training.checkpoint import (
     has_checkpoint,
     save_checkpoint,
 )
+from stylize.training.distributed import join_world
 from stylize.training.start import NEAREST
 from stylize.training.trainer import Trainer
 from stylize.zoo import SUFFIX
@@ -63,23 +64,29 @@ def run_training(
             f"--overwrite begins anew"
         )
     show_library_messages(quiet)
-    trainer = Trainer(config, painting, content, path.stem, path if resume else None)
-    if not resume:
-        delete_checkpoints(path)
-    _introduce(trainer, quiet)
+    world = join_world()
+    trainer = Trainer(config, painting, content, path.stem, path if resume else None, world)
     with stop_on_signal() as stopped:
+        if not world.leads:
+            _train(trainer, path, stopped, quiet=True)
+            world.leave()
+            return
+        if not resume:
+            delete_checkpoints(path)
+        _introduce(trainer, quiet)
         if trainer.step == 0:
             trainer.before = _evaluate(trainer, "held-out before", quiet)
-        _train(trainer, path, stopped, quiet)
-        after = None if stopped else _evaluate(trainer, "held-out after", quiet)
+        was_stopped = _train(trainer, path, stopped, quiet)
+        after = None if was_stopped else _evaluate(trainer, "held-out after", quiet)
         trainer.save(path, after)
-        if stopped:
+        if was_stopped:
             save_checkpoint(path, trainer.checkpoint(), trainer.run)
         else:
             delete_checkpoints(path)
+        world.leave()
 
     _conclude(trainer, path, after, quiet)
-    if stopped:
+    if was_stopped:
         typer.echo(
             f"stopped after {trainer.step} of {config.steps} steps; saved, and --resume goes on",
             err=True,
@@ -152,8 +159,9 @@ def stop_on_signal() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _train(trainer: Trainer, path: Path, stopped: list[int], quiet: bool) -> None:
-    config = trainer.config
+def _train(trainer: Trainer, path: Path, stopped: list[int], quiet: bool) -> bool:
+    """All steps, or as many as go until one of the processes is told to stop: whether one was."""
+    config, leads = trainer.config, trainer.world.leads
     smooth: dict[str, float] = {}
     with tqdm(
         total=config.steps, initial=trainer.step, unit="step", disable=quiet, file=sys.stderr
@@ -164,12 +172,15 @@ def _train(trainer: Trainer, path: Path, stopped: list[int], quiet: bool) -> Non
                 smooth[name] = SMOOTHING * smooth.get(name, now) + (1 - SMOOTHING) * now
             bar.set_postfix({name: f"{value:.3f}" for name, value in smooth.items()}, refresh=False)
             bar.update(report.step - bar.n)  # backwards where the run went back
+            if trainer.world.any(bool(stopped)):
+                return True
+            if not leads:
+                continue
             if report.step % config.checkpoint_every == 0 and report.step < config.steps:
                 save_checkpoint(path, trainer.last_good, trainer.run)
             if config.preview_every and report.step % config.preview_every == 0:
                 _write_preview(trainer, path.with_suffix(".preview.png"))
-            if stopped:
-                break
+    return False
 
 
 def _write_preview(trainer: Trainer, path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn.utils import skip_init
 
 from stylize.networks.plan import MIN_SIDE, Stage
@@ -49,7 +49,11 @@ class InstanceNorm2d(nn.InstanceNorm2d):
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """torch's BatchNorm2d with the call of `InstanceNorm2d`: a ReLU and a residual behind it."""
+    """torch's BatchNorm2d with the call of `InstanceNorm2d`: a ReLU and a residual behind it.
+
+    Where several processes train together, it takes the statistics of all their batches, which must
+    be equally large; torch's SyncBatchNorm does so on GPUs only.
+    """
 
     def __init__(self, num_features: int, relu: bool = False) -> None:
         super().__init__(num_features)
@@ -57,7 +61,49 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W); `residual`, of the same shape, is added last."""
-        return _finish(super().forward(input), self.relu, residual)
+        together = self.training and distributed.is_available() and distributed.is_initialized()
+        y = self._synchronised(input) if together else super().forward(input)
+        return _finish(y, self.relu, residual)
+
+    def _synchronised(self, input: Tensor) -> Tensor:
+        x = input if input.dtype == torch.float64 else input.float()
+        size = distributed.get_world_size()
+        count = size * x.numel() // x.shape[1]
+        mean = _sum_of_all(x.mean((0, 2, 3))) / size
+        distance = x - mean[:, None, None]
+        var = _sum_of_all(distance.square().mean((0, 2, 3))) / size
+        with torch.no_grad():
+            assert self.momentum is not None
+            for running, found in (
+                (self.running_mean, mean),
+                (self.running_var, var * (count / max(1, count - 1))),  # unbiased, as torch's
+            ):
+                assert running is not None
+                running.lerp_(found.to(running.dtype), self.momentum)
+        scale = self.weight * torch.rsqrt(var + self.eps)
+        y = torch.addcmul(self.bias[:, None, None], distance, scale[:, None, None])
+        return y.to(input.dtype)
+
+
+class _SumOfAll(torch.autograd.Function):
+    """Sum over all processes, whose derivative is the sum of all their derivatives."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        total = part.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        total = grads[0].clone()
+        distributed.all_reduce(total)
+        return total
+
+
+def _sum_of_all(part: Tensor) -> Tensor:
+    total: Tensor = _SumOfAll.apply(part)
+    return total
 
 
 class NoNorm(nn.Module):

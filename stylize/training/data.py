@@ -52,17 +52,28 @@ class PhotoSampler:
         size: side of the square crops in pixels.
         batch_size: samples a step.
         seed: of shuffling, scale, crop and flip.
+        shard: which of how many equal parts of each batch `batch` gives.
 
     Attributes:
         unreadable: {path: reason} of the files met so far that could not be read; each is replaced
             by the next readable photo.
     """
 
-    def __init__(self, paths: Sequence[Source], size: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Source],
+        size: int,
+        batch_size: int,
+        seed: int,
+        shard: tuple[int, int] = (0, 1),
+    ) -> None:
         self.paths = paths
         self.size = size
         self.batch_size = batch_size
         self.seed = seed
+        number, parts = shard
+        part = batch_size // parts
+        self.positions = range(number * part, (number + 1) * part)
         self.unreadable: dict[Source, str] = {}
         # Held by the instance, so that two samplers don't push out each other's shuffles.
         self._order = lru_cache(maxsize=2)(self._shuffle)
@@ -89,8 +100,8 @@ class PhotoSampler:
         raise StylizeError(f"none of the {len(self.paths)} photos could be read")
 
     def batch(self, step: int) -> Tensor:
-        """(batch_size, 3, size, size), float32 in 0..1, channels_last."""
-        return to_tensor([self.sample(step, position) for position in range(self.batch_size)])
+        """The shard's part of a step: (N, 3, size, size), float32 in 0..1, channels_last."""
+        return to_tensor([self.sample(step, position) for position in self.positions])
 
     def shift(self, step: int) -> tuple[int, int]:
         """Rows and columns by which the loss network's view of a step moves."""

@@ -52,6 +52,7 @@ from stylize.networks.perceptual import (
 from stylize.networks.transformer import TransformerNet
 from stylize.training.checkpoint import Checkpoint, load_checkpoint, pack, unpack
 from stylize.training.data import PhotoSampler, load_style, with_generated
+from stylize.training.distributed import World
 from stylize.training.schedule import learning_rate_factor
 from stylize.training.start import NEAREST, RANDOM, describe_start, load_nearest, load_start
 
@@ -98,6 +99,7 @@ class Trainer:
             pictures.
         name: of the style, for the model's card.
         resume: the model file of a run whose last checkpoint is gone on from; None: a new run.
+        world: the processes that train together; `batch_size` is of each.
 
     Raises:
         UsageError: a missing path, an empty folder, a device or layer that there is not, nothing to
@@ -112,6 +114,7 @@ class Trainer:
         content: Path | None,
         name: str,
         resume: Path | None = None,
+        world: World = World(),  # noqa: B008 - frozen
     ) -> None:
         self.config = config
         self.name = name
@@ -127,7 +130,10 @@ class Trainer:
             self.photos, held_out = split(find_pictures(content))
             self.held_out = [*held_out[:: math.ceil(len(held_out) / config.held_out_photos)]]
         self.sources = with_generated(self.photos, config.seed)
-        self.sampler = PhotoSampler(self.sources, config.size, config.batch_size, config.seed)
+        self.world = world
+        together = config.batch_size * world.size
+        shard = world.rank, world.size
+        self.sampler = PhotoSampler(self.sources, config.size, together, config.seed, shard)
 
         self.perceptual = place(load_perceptual(config.perceptual), self.device)
         style_layers = config.style_layers or DEFAULT_STYLE_LAYERS[self.perceptual.architecture]
@@ -174,6 +180,7 @@ class Trainer:
             self._begin()
         else:
             self._restore(load_checkpoint(resume, self.run))
+        self.parallel = world.wrap(self.network)
         self.last_good = self.checkpoint()
         """The last checkpoint; taken every `checkpoint_every` steps."""
 
@@ -187,6 +194,7 @@ class Trainer:
         return settings | {
             "device": self.device.type,
             "precision": self.precision,
+            "processes": self.world.size,
             "content_layers": list(self.config.content_layers),
             "style_layers": list(self.config.style_layers),
             "painting": file_sha256(self.painting),
@@ -218,8 +226,8 @@ class Trainer:
                 factor = learning_rate_factor(config, self.step)
                 group["lr"] = config.learning_rate * factor * self.rate
             with autocast(self.device, self.precision):
-                terms = self.loss(self.network(photo), photo, self.sampler.shift(self.step))
-            total = terms.total.item()
+                terms = self.loss(self.parallel(photo), photo, self.sampler.shift(self.step))
+            total = self.world.mean(terms.total.item())
             self._check(total)
             self.optimiser.zero_grad()
             torch.autograd.backward(self.scaler.scale(terms.total))
@@ -292,7 +300,7 @@ class Trainer:
 
     def seconds_a_step(self) -> float:
         """How long a step takes here, by trying one on a copy of the network."""
-        network = copy.deepcopy(self.network).train()
+        network = copy.deepcopy(self.network).eval()  # batch norm asks no other process
         photo = self.sampler.batch(0).to(self.device, memory_format=torch.channels_last)
         seconds = 0.0
         for _ in range(2):  # the first pays for what later ones share
@@ -346,6 +354,7 @@ class Trainer:
                 "start": Path(config.start).stem,
                 "device": self.device.type,
                 "precision": self.precision,
+                "processes": self.world.size,
             },
             photos=len(self.photos),
             generated=len(self.sources) - len(self.photos),

@@ -1,0 +1,97 @@
+"""`stylize styles`: what there is, and what is known of it. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from stylize.errors import StylizeError
+from stylize.model_file import ModelCard, file_sha256, read_card
+from stylize.paths import user_styles
+from stylize.zoo import find_style, list_styles
+
+
+def print_styles(as_json: bool) -> None:
+    """All styles, one a line; a damaged one is named as such."""
+    entries: list[dict[str, Any]] = []
+    for style in list_styles():
+        entry: dict[str, Any] = {
+            "name": style.name,
+            "origin": style.origin,
+            "path": str(style.path),
+        }
+        try:
+            card = style.card()
+        except StylizeError as error:
+            entry["error"] = str(error)
+        else:
+            entry |= {"title": card.title, "norm": card.norm, "width": card.width}
+            entry["steps"], entry["held_out_loss"] = card.steps, card.held_out_after
+        entries.append(entry)
+    if as_json:
+        typer.echo(json.dumps(entries, indent=2))
+        return
+    table = Table("style", "painting", "norm", "held-out loss", "from", box=None, pad_edge=False)
+    for entry in entries:
+        loss = entry.get("held_out_loss")
+        table.add_row(
+            entry["name"],
+            entry.get("title") or entry.get("error", ""),
+            entry.get("norm", ""),
+            f"{loss['total']:.3f}" if loss else "",
+            entry["origin"],
+        )
+    Console().print(table)
+    typer.echo(f"Your own styles go into {user_styles()}", err=True)
+
+
+def print_card(name: str, as_json: bool) -> None:
+    """Everything that a model file says of itself.
+
+    Raises:
+        UsageError: no such style.
+        StylizeError: the file is damaged.
+    """
+    path = find_style(name)
+    card, sha256 = read_card(path), file_sha256(path)
+    if as_json:
+        typer.echo(json.dumps(asdict(card) | {"path": str(path), "sha256": sha256}, indent=2))
+        return
+    settings = ", ".join(f"{key}={value}" for key, value in card.settings.items() if value != "")
+    for label, text in [
+        ("style", card.name),
+        ("painting", card.title or card.style_image),
+        ("network", f"{card.norm} norm, width {card.width:g}"),
+        ("trained", f"{card.steps} steps on {_content(card)}, from {_start(card)}"),
+        ("loss network", str(card.perceptual.get("name", "unknown"))),
+        ("held-out before", _loss(card.held_out_before)),
+        ("held-out after", _loss(card.held_out_after)),
+        ("settings", settings),
+        ("licence", card.licence or "not stated"),
+        ("file", str(path)),
+        ("sha256", sha256),
+    ]:
+        typer.echo(f"{label:16} {text}")
+
+
+def _content(card: ModelCard) -> str:
+    kinds = {"photos": card.photos, "generated pictures": card.generated}
+    return " and ".join(f"{count} {kind}" for kind, count in kinds.items() if count) or "nothing"
+
+
+def _start(card: ModelCard) -> str:
+    return str(card.start["name"]) if card.start else "random weights"
+
+
+def _loss(loss: dict[str, float] | None) -> str:
+    if loss is None:
+        return "not measured"
+    return (
+        f"{loss['total']:.3f} (content {loss['content']:.3f}, style {loss['style']:.3f}, "
+        f"{loss['photos']:.0f} pictures)"
+    )

@@ -1,0 +1,70 @@
+"""Several processes that train one network, as torchrun starts them.
+
+    torchrun --nproc-per-node 4 -m stylize train --style starry.jpg --content photos/
+
+Each takes its own part of every batch; gradients are averaged by torch's DistributedDataParallel,
+and batch norm takes its statistics from all parts (`stylize.networks.layers.BatchNorm2d`).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class World:
+    """Which of how many processes this is."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process measures, speaks and writes for all."""
+        return self.rank == 0
+
+    def mean(self, value: float) -> float:
+        """The mean over all processes; no number where one of them has none."""
+        if self.size == 1:
+            return value
+        total = torch.tensor([value], dtype=torch.float64, device=_device())
+        distributed.all_reduce(total)
+        return float(total) / self.size
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process says so."""
+        return self.mean(float(flag)) > 0
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """The network as it is called in training: its gradients come out averaged."""
+        return network if self.size == 1 else DistributedDataParallel(network)
+
+    def leave(self) -> None:
+        """Wait for the others, and part."""
+        if self.size > 1:
+            distributed.barrier()
+            distributed.destroy_process_group()
+
+
+def join_world() -> World:
+    """Join the processes that torchrun started; without it this one is alone.
+
+    Each takes the GPU of its local rank, where there are GPUs.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1 or "RANK" not in os.environ:
+        return World()
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return World(int(os.environ["RANK"]), size)
+
+
+def _device() -> str:
+    """Where what is exchanged must lie."""
+    return "cuda" if distributed.get_backend() == "nccl" else "cpu"
