@@ -168,6 +168,9 @@ def train(
     preview_every: Annotated[
         int | None, typer.Option(help="Steps between previews; 0 for none.")
     ] = None,
+    log_dir: Annotated[
+        Path | None, typer.Option(help="Folder for TensorBoard's logs of the losses.")
+    ] = None,
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="From random weights, not the nearest style.")
     ] = False,
@@ -224,7 +227,7 @@ def train(
 
     from stylize.console.train import run_training
 
-    run_training(settings, style[0], content, output, resume, overwrite, quiet)
+    run_training(settings, style[0], content, output, log_dir, resume, overwrite, quiet)
 
 
 @app.command()

@@ -233,6 +233,23 @@ class TestTrain:
             assert strip.size[0] > 2 * 256
             assert strip.size[1] > 2 * 256
 
+    def test_without_photos_and_with_logs(
+        self, run: Run, tmp_path: Path, small_perceptual: Path
+    ) -> None:
+        pytest.importorskip("tensorboard")
+        painting = save_picture(tmp_path / "painting.png", 60, 50)
+        done = run(
+            "train", "--style", painting, "--steps", 2, "--size", 32, "--style-size", 48,
+            "--perceptual", small_perceptual, "--set", "width=0.125", "--device", "cpu",
+            "--log-dir", tmp_path / "logs", cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        for words in ("256 generated pictures", "begins from random weights", "about 1 min"):
+            assert words in done.stderr
+        assert read_card(tmp_path / "painting.safetensors").photos == 0
+        (log,) = (tmp_path / "logs").iterdir()
+        assert log.stat().st_size > 100
+
     def test_ctrl_c_ends_with_a_usable_model(
         self, trained: Trained, photo_folder: Path, small_perceptual: Path, tmp_path: Path, run: Run
     ) -> None:

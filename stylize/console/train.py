@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import typer
@@ -21,7 +22,7 @@ from stylize.held_out import HeldOutLoss
 from stylize.imaging.files import Pixels, check_file
 from stylize.imaging.sheet import contact_sheet
 from stylize.imaging.write import write_picture
-from stylize.safe_write import check_folder_writable, check_output
+from stylize.safe_write import check_folder_writable, check_output, make_folder
 from stylize.training.checkpoint import (
     delete_checkpoints,
     folder_of,
@@ -32,6 +33,9 @@ from stylize.training.distributed import join_world
 from stylize.training.start import NEAREST
 from stylize.training.trainer import Trainer
 from stylize.zoo import SUFFIX
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 PHOTOS_DO_BETTER = "--content FOLDER does better"
 
@@ -44,6 +48,7 @@ def run_training(
     painting: Path,
     content: Path | None,
     output: Path | None,
+    log_dir: Path | None,
     resume: bool,
     overwrite: bool,
     quiet: bool,
@@ -64,11 +69,12 @@ def run_training(
             f"--overwrite begins anew"
         )
     show_library_messages(quiet)
+    log = None if log_dir is None else open_log(log_dir)
     world = join_world()
     trainer = Trainer(config, painting, content, path.stem, path if resume else None, world)
     with stop_on_signal() as stopped:
         if not world.leads:
-            _train(trainer, path, stopped, quiet=True)
+            _train(trainer, path, stopped, None, quiet=True)
             world.leave()
             return
         if not resume:
@@ -76,7 +82,9 @@ def run_training(
         _introduce(trainer, quiet)
         if trainer.step == 0:
             trainer.before = _evaluate(trainer, "held-out before", quiet)
-        was_stopped = _train(trainer, path, stopped, quiet)
+        was_stopped = _train(trainer, path, stopped, log, quiet)
+        if log is not None:
+            log.close()
         after = None if was_stopped else _evaluate(trainer, "held-out after", quiet)
         trainer.save(path, after)
         if was_stopped:
@@ -92,6 +100,22 @@ def run_training(
             err=True,
         )
         raise typer.Exit(INTERRUPTED)
+
+
+def open_log(folder: Path) -> SummaryWriter:
+    """Logs for TensorBoard.
+
+    Raises:
+        StylizeError: TensorBoard is not installed, or the folder cannot be written to.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise StylizeError(
+            "TensorBoard is not installed; pip install 'stylize[tensorboard]'"
+        ) from error
+    make_folder(folder)
+    return SummaryWriter(str(folder))
 
 
 def _introduce(trainer: Trainer, quiet: bool) -> None:
@@ -159,7 +183,9 @@ def stop_on_signal() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _train(trainer: Trainer, path: Path, stopped: list[int], quiet: bool) -> bool:
+def _train(
+    trainer: Trainer, path: Path, stopped: list[int], log: SummaryWriter | None, quiet: bool
+) -> bool:
     """All steps, or as many as go until one of the processes is told to stop: whether one was."""
     config, leads = trainer.config, trainer.world.leads
     smooth: dict[str, float] = {}
@@ -170,6 +196,8 @@ def _train(trainer: Trainer, path: Path, stopped: list[int], quiet: bool) -> boo
             for name in ("content", "style", "total"):
                 now = getattr(report, name)
                 smooth[name] = SMOOTHING * smooth.get(name, now) + (1 - SMOOTHING) * now
+                if log is not None:
+                    log.add_scalar(f"loss/{name}", now, report.step)
             bar.set_postfix({name: f"{value:.3f}" for name, value in smooth.items()}, refresh=False)
             bar.update(report.step - bar.n)  # backwards where the run went back
             if trainer.world.any(bool(stopped)):
