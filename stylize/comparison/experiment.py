@@ -15,7 +15,7 @@ from stylize.held_out import HeldOutLoss, held_out_loss, measure
 from stylize.imaging.files import Pixels, read_rgb
 from stylize.imaging.geometry import shrink_to
 from stylize.inference.stylizer import Stylizer
-from stylize.networks.perceptual import CONVOLUTIONS, PerceptualNet, load_perceptual
+from stylize.networks.perceptual import CONVOLUTIONS, SLIM, PerceptualNet, load_perceptual
 
 SHOWN_SIDE = 512
 """Longer side in pixels of the pictures that are shown, and timed."""
@@ -139,7 +139,7 @@ def _find_perceptual(
     if chosen is not None:
         return load_perceptual(chosen), ""
     name = str(stylizers[0].card.perceptual.get("name"))
-    if name not in CONVOLUTIONS:
+    if name not in (SLIM, *CONVOLUTIONS):
         return None, f"its loss network {name!r} is a file: give it as --perceptual FILE"
     try:
         return load_perceptual(name), ""

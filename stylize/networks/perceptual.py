@@ -113,19 +113,20 @@ class PerceptualNet(nn.Module):
                 break
             if layer.endswith("_1") and layer != "relu1_1":
                 x = F.max_pool2d(x, 2, ceil_mode=True)  # ceil: a side of 1 px stays 1
-            x = self._convolve(x, layer)
+            x = F.relu(self.convolve(x, layer))
             if layer in wanted:
                 features[layer] = x
         return features
 
-    def _convolve(self, x: Tensor, layer: str) -> Tensor:
+    def convolve(self, x: Tensor, layer: str) -> Tensor:
+        """A layer's convolution of (N, C, H, W), before its ReLU."""
         padding = 1
         if self.padding_mode == "reflect":
             # Reflection by 1 needs 2 px; a side of 1 is repeated, which is its reflection.
             mode = "reflect" if min(x.shape[-2:]) > 1 else "replicate"
             x, padding = F.pad(x, [1, 1, 1, 1], mode=mode), 0
         weight, bias = self.get_buffer(f"{layer}_weight"), self.get_buffer(f"{layer}_bias")
-        return F.relu(F.conv2d(x, weight, bias, padding=padding))
+        return F.conv2d(x, weight, bias, padding=padding)
 
 
 def load_perceptual(name_or_path: str) -> PerceptualNet:

@@ -53,6 +53,7 @@ from stylize.networks.transformer import TransformerNet
 from stylize.training.checkpoint import Checkpoint, load_checkpoint, pack, unpack
 from stylize.training.data import PhotoSampler, load_style, with_generated
 from stylize.training.distributed import World
+from stylize.training.guard import AstrayError, Guard
 from stylize.training.schedule import learning_rate_factor
 from stylize.training.start import NEAREST, RANDOM, describe_start, load_nearest, load_start
 
@@ -62,20 +63,7 @@ PREVIEW_PHOTOS = 4
 HELD_OUT_GENERATED = 1_000_000
 """Number of the first generated picture that is held out, where there are no photos."""
 
-RUNAWAY = 10.0
-"""Times the usual loss that a loss may be; batches of two photos differ by less than 3."""
-
-USUAL_SHARE = 0.9
-"""Of the usual loss that one more step leaves."""
-
-MAX_RETREATS = 3
-"""Retreats of one run; each halves the learning rate."""
-
 LOG = logging.getLogger("stylize")
-
-
-class _AstrayError(Exception):
-    """A loss with which no step should be taken."""
 
 
 @dataclass(frozen=True)
@@ -166,12 +154,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.step = 0
         """Steps done."""
-        self.rate = 1.0
-        """What the learning rate is multiplied with; halved at each retreat."""
-        self.retreats = 0
-        """How often the run went back to its last checkpoint."""
-        self.usual = 0.0
-        """The loss, smoothed over some steps."""
+        self.guard = Guard()
         self.before: HeldOutLoss | None = None
         """The held-out loss at step 0, where it was measured."""
         self.start: dict[str, Any] | None = None
@@ -214,7 +197,7 @@ class Trainer:
         while self.step < self.config.steps:
             try:
                 yield from self._steps()
-            except _AstrayError as error:
+            except AstrayError as error:
                 self._retreat(str(error))
 
     def _steps(self) -> Iterator[StepReport]:
@@ -224,17 +207,17 @@ class Trainer:
             photo = batch.to(self.device, memory_format=torch.channels_last)
             for group in self.optimiser.param_groups:
                 factor = learning_rate_factor(config, self.step)
-                group["lr"] = config.learning_rate * factor * self.rate
+                group["lr"] = config.learning_rate * factor * self.guard.rate
             with autocast(self.device, self.precision):
                 terms = self.loss(self.parallel(photo), photo, self.sampler.shift(self.step))
             total = self.world.mean(terms.total.item())
-            self._check(total)
+            self.guard.check_loss(total)
             self.optimiser.zero_grad()
             torch.autograd.backward(self.scaler.scale(terms.total))
             self.scaler.unscale_(self.optimiser)
             norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip)
-            if not (self.scaler.is_enabled() or math.isfinite(norm)):  # a scaler skips such steps
-                raise _AstrayError(f"the gradient is {float(norm)}")
+            if not self.scaler.is_enabled():  # a scaler skips such steps, and goes on
+                self.guard.check_gradient(float(norm))
             self.scaler.step(self.optimiser)
             self.scaler.update()
             self.step += 1
@@ -242,27 +225,14 @@ class Trainer:
                 self.last_good = self.checkpoint()
             yield StepReport(self.step, terms.content.item(), terms.style.item(), total)
 
-    def _check(self, total: float) -> None:
-        """Raise _AstrayError for a loss with which no step should be taken."""
-        if not math.isfinite(total):
-            raise _AstrayError(f"the loss is {total}")
-        if self.usual and total > RUNAWAY * self.usual:
-            raise _AstrayError(f"the loss is {total:.3g}, and was about {self.usual:.3g}")
-        self.usual = USUAL_SHARE * self.usual + (1 - USUAL_SHARE) * total if self.usual else total
-
     def _retreat(self, reason: str) -> None:
-        step, retreats = self.step + 1, self.retreats + 1
-        rate = self.config.learning_rate * self.rate
-        if retreats > MAX_RETREATS:
-            raise StylizeError(
-                f"{reason} at step {step}, for the {retreats}th time; a learning_rate far below "
-                f"{self.config.learning_rate:g}, or --precision fp32, may mend it"
-            )
+        step, rate = self.step + 1, self.config.learning_rate
+        retreats = self.guard.retreat(reason, step)
         self._restore(self.last_good)
-        self.retreats, self.rate = retreats, 0.5**retreats
+        self.guard.slow_down(retreats)
         LOG.warning(
             "%s at step %d: going back to step %d, with a learning rate of %.2g instead of %.2g",
-            reason, step, self.step, self.config.learning_rate * self.rate, rate,
+            reason, step, self.step, rate * self.guard.rate, rate * self.guard.rate * 2,
         )  # fmt: skip
 
     def _begin(self) -> None:
@@ -280,9 +250,7 @@ class Trainer:
         """Everything that the next step depends on, as it stands."""
         state = {
             "step": self.step,
-            "rate": self.rate,
-            "retreats": self.retreats,
-            "usual": self.usual,
+            "guard": self.guard.state(),
             "scaler": self.scaler.state_dict(),
             "before": asdict(self.before) if self.before else None,
             "start": self.start,
@@ -292,8 +260,8 @@ class Trainer:
     def _restore(self, checkpoint: Checkpoint) -> None:
         unpack(checkpoint.tensors, self.network, self.optimiser)
         state = checkpoint.state
-        self.step, self.rate, self.retreats = state["step"], state["rate"], state["retreats"]
-        self.usual, self.start = state["usual"], state["start"]
+        self.step, self.start = state["step"], state["start"]
+        self.guard.restore(state["guard"])
         self.before = HeldOutLoss(**state["before"]) if state["before"] else None
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])

@@ -147,11 +147,11 @@ def test_a_run_that_goes_astray_goes_back_with_a_lower_rate(
     steps = []
     for report in trainer.steps():
         steps.append(report.step)
-        if report.step == 6 and trainer.retreats == 0:
+        if report.step == 6 and trainer.guard.retreats == 0:
             with torch.no_grad():  # as a batch that throws everything off would
                 trainer.network.get_parameter("out.conv.bias").fill_(float("nan"))
     assert steps == [1, 2, 3, 4, 5, 6, 5, 6, 7, 8, 9, 10, 11, 12]
-    assert trainer.rate == 0.5
+    assert trainer.guard.rate == 0.5
     assert "the loss is nan at step 7: going back to step 4" in caplog.text
 
 
