@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+
 from stylize.config import TrainConfig
 from stylize.model_file import ModelCard, file_sha256, read_card
 
@@ -93,10 +95,28 @@ def describe(path: Path, card: ModelCard) -> str:
     )
 
 
+def describe_loss_network(path: Path) -> str:
+    """The loss network's metadata as Markdown."""
+    with safe_open(path, framework="np") as file:
+        said = file.metadata()
+    return (
+        f"\n## perceptual/{path.stem}\n\n"
+        f"The default loss network of `stylize train`; no style.\n\n"
+        f"- network: {said['architecture']} up to relu4_1 at a quarter of its widths, half "
+        f"precision, {path.stat().st_size / 1e6:.2f} MB, sha256 `{file_sha256(path)[:16]}`\n"
+        f"- trained: {said['steps']} steps from random weights, on the photographs above, changed "
+        f"strongly, to answer as its teacher does: {said['teacher']}\n"
+        f"- teacher: {said['source']}\n"
+        f"- misses {said['loss']}\n"
+        f"- licence of the weights: MIT\n"
+    )
+
+
 def main() -> None:
     """Read every card, write the page."""
     paths = sorted(MODELS.glob("*.safetensors"))
     text = HEAD + "".join(describe(path, read_card(path)) for path in paths)
+    text += describe_loss_network(MODELS / "perceptual" / "vgg19-slim.safetensors")
     (MODELS / "README.md").write_text(text, encoding="utf-8")
 
 

@@ -73,7 +73,7 @@ def compare_models(
         labels: what each is called.
         photos: files; unreadable ones are left out and named.
         perceptual: the loss network, as `load_perceptual` takes it; by default the one that the
-            models' cards name, where it is one of torchvision's.
+            models' cards name, where that is no file of somebody's.
         shown: how many photos are restyled to be shown.
         on_photo: called after each photo of each model.
 

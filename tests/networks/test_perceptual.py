@@ -10,7 +10,19 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from stylize.errors import StylizeError, UsageError
-from stylize.networks.perceptual import PerceptualNet, layer_names, load_perceptual
+from stylize.imaging.geometry import shrink_to
+from stylize.imaging.tensors import to_tensor
+from stylize.networks.perceptual import (
+    DEFAULT_CONTENT_LAYERS,
+    DEFAULT_STYLE_LAYERS,
+    SLIM,
+    PerceptualNet,
+    layer_names,
+    load_perceptual,
+)
+from stylize.paths import shipped_loss_network
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_layers_have_their_usual_names() -> None:
@@ -109,3 +121,30 @@ def test_torchvisions_weights_are_read_from_its_cache(
     assert network.name == "vgg19"
     assert network.layers[-1] == "relu4_1"
     assert torch.equal(network.get_buffer("relu1_1_weight"), weights["features.0.weight"])
+
+
+def test_the_loss_network_that_ships_is_small_and_complete() -> None:
+    network = load_perceptual(SLIM)
+    assert shipped_loss_network(SLIM).stat().st_size <= 4_000_000
+    assert network.layers[-1] == "relu4_1"
+    network.check_layers(DEFAULT_STYLE_LAYERS["vgg19"] + DEFAULT_CONTENT_LAYERS["vgg19"])
+    with torch.inference_mode():
+        features = network(torch.rand(1, 3, 64, 64), network.layers)
+    # A channel that never fires tells nothing apart; the teacher's own number some.
+    for layer, found in features.items():
+        assert torch.isfinite(found).all(), layer
+        assert (found.amax((0, 2, 3)) > 0).float().mean() > 0.3, layer
+
+
+def test_it_answers_as_its_teacher_does() -> None:
+    teacher_file = ROOT.parent / "shared" / "perceptual" / "vgg19-distilled-16x.safetensors"
+    if not teacher_file.exists():
+        pytest.skip("the teacher is not part of this project")
+    data = pytest.importorskip("skimage.data")
+    teacher, student = load_perceptual(str(teacher_file)), load_perceptual(SLIM)
+    photo = to_tensor([shrink_to(data.coffee(), 256)])
+    with torch.inference_mode():
+        wanted, found = (one(photo, student.layers) for one in (teacher, student))
+    for layer in student.layers:
+        missed = (found[layer] - wanted[layer]).square().mean() / wanted[layer].square().mean()
+        assert missed < 0.15, layer
