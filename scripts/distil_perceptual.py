@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
@@ -31,14 +32,28 @@ CHECKPOINT_EVERY = 250
 
 
 def initial_student(teacher: PerceptualNet, layers: tuple[str, ...]) -> dict[str, Tensor]:
-    """Random weights (He et al. 2015) of the teacher's shapes, by torchvision's names."""
+    """Random weights of the teacher's shapes and scales, by torchvision's names.
+
+    The scales matter: this teacher's first layer is seven times as strong as He's initialisation,
+    and Adam, whose steps are all of one size, would not get there.
+    """
     weights = {}
     for index, layer in teacher.convolution_names()[: len(layers)]:
-        shape = teacher.get_buffer(f"{layer}_weight").shape
-        fan_in = math.prod(shape[1:])
-        weights[f"features.{index}.weight"] = torch.randn(shape) * math.sqrt(2 / fan_in)
-        weights[f"features.{index}.bias"] = torch.zeros(shape[0])
+        weight = teacher.get_buffer(f"{layer}_weight")
+        weights[f"features.{index}.weight"] = torch.randn(weight.shape) * weight.std()
+        weights[f"features.{index}.bias"] = torch.zeros(weight.shape[0])
     return weights
+
+
+def parameter_groups(student: PerceptualNet, teacher: PerceptualNet) -> list[dict[str, object]]:
+    """Each layer with a learning rate that fits its scale, in parts of the general one."""
+    groups: list[dict[str, object]] = []
+    for _, layer in student.convolution_names():
+        weight = teacher.get_buffer(f"{layer}_weight")
+        usual = math.sqrt(2 / weight[0].numel())
+        parameters = [student.get_buffer(f"{layer}_{kind}") for kind in ("weight", "bias")]
+        groups.append({"params": parameters, "scale": max(1.0, float(weight.std()) / usual)})
+    return groups
 
 
 def changed_strongly(photos: Tensor, random: torch.Generator) -> Tensor:
@@ -111,6 +126,7 @@ def main() -> None:
     parser.add_argument("teacher", help="vgg19, or a safetensors file with features.* keys")
     parser.add_argument("--content", type=Path, required=True, help="folder of photos")
     parser.add_argument("--output", type=Path, required=True, help="the student, .safetensors")
+    parser.add_argument("--start", default="", help="a student to go on with")
     parser.add_argument("--source", default="", help="what the metadata says of the teacher")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch-size", type=int, default=6)
@@ -127,7 +143,9 @@ def main() -> None:
         for name, buffer in student.named_buffers()
         if name not in ("mean", "std")
     }
-    optimiser = torch.optim.Adam(weights.values(), betas=(0.9, 0.99))
+    if arguments.start:
+        student.load_state_dict(load_perceptual(arguments.start).state_dict())
+    optimiser = torch.optim.Adam(parameter_groups(student, teacher), betas=(0.9, 0.99))
     sampler = PhotoSampler(
         find_pictures(arguments.content), arguments.size, arguments.batch_size, seed=0
     )
@@ -144,7 +162,8 @@ def main() -> None:
     for step, photos in enumerate(sampler.batches(first, arguments.steps), first):
         factor = (1 + math.cos(math.pi * step / arguments.steps)) / 2
         for group in optimiser.param_groups:
-            group["lr"] = arguments.learning_rate * factor * min(1, (step + 1) / 100)
+            rate = arguments.learning_rate * factor * min(1, (step + 1) / 100)
+            group["lr"] = rate * group["scale"]
         pictures = changed_strongly(photos, torch.Generator().manual_seed(step))
         with torch.no_grad():
             wanted = teacher(pictures, layers)
@@ -173,12 +192,16 @@ def main() -> None:
         for index, layer in student.convolution_names()
         for kind in ("weight", "bias")
     }
+    steps_before = ""
+    if arguments.start:
+        with safe_open(arguments.start, framework="pt") as file:
+            steps_before = file.metadata()["steps"]
     metadata = {
         "architecture": student.architecture,
         "padding_mode": student.padding_mode,
         "teacher": f"{teacher.name}, SHA-256 {teacher.sha256}",
         "source": arguments.source,
-        "steps": str(arguments.steps),
+        "steps": " + ".join(filter(None, [steps_before, str(arguments.steps)])),
         "loss": f"{smooth:.4f} of the teacher's energy, mean over layers, on changed photos",
     }
     with atomic_file(arguments.output) as path:
