@@ -19,9 +19,10 @@ from stylize.console.bars import INTERRUPTED, say, show_library_messages
 from stylize.errors import StylizeError
 from stylize.inference.batch import Job, plan_jobs
 from stylize.inference.engine import choose_backend
-from stylize.inference.memory import parse_memory
+from stylize.inference.memory import fits_whole, free_memory, parse_memory
 from stylize.inference.pipeline import Outcome, run_jobs
 from stylize.inference.restyle import Look
+from stylize.model_file import read_card
 from stylize.zoo import find_style
 
 BAR_DELAY = 1.5
@@ -72,7 +73,7 @@ def run_apply(
 
     from stylize.inference.stylizer import Stylizer
 
-    backend = choose_backend(means.backend, means.device, _megapixels(plan.jobs)).backend
+    backend = _choose_backend(means, budget, model, plan.jobs)
     stylizer = Stylizer(model, means.device, budget, backend, means.precision)
     failures: list[Outcome] = []
     count, done = len(plan.jobs), 0
@@ -101,17 +102,22 @@ def run_apply(
     _say_failures(failures, count)
 
 
-def _megapixels(jobs: Sequence[Job]) -> float | None:
-    """How much there is to restyle, from the headers of a few photos; None for many."""
-    if len(jobs) > FEW:
-        return None
-    total = 0.0
-    for job in jobs:
-        with contextlib.suppress(OSError):  # an unreadable one is reported when its turn comes
-            if job.source is not None:
-                with Image.open(job.source) as photo:
-                    total += photo.width * photo.height / 1e6
-    return total
+def _choose_backend(means: Means, budget: int | None, model: Path, jobs: Sequence[Job]) -> str:
+    """The backend for these photos, whose sizes are looked up where they are few."""
+    megapixels: float | None = None
+    streamed = False
+    if len(jobs) <= FEW and means.backend == "auto":
+        plan, free = read_card(model).plan, free_memory()
+        megapixels = 0.0
+        for job in jobs:
+            with contextlib.suppress(OSError):  # an unreadable one is reported when its turn comes
+                if job.source is not None:
+                    with Image.open(job.source) as photo:
+                        width, height = photo.size
+                    megapixels += width * height / 1e6
+                    whole = fits_whole("openvino", plan, height, width, budget, free)
+                    streamed = streamed or not whole
+    return choose_backend(means.backend, means.device, megapixels, streamed).backend
 
 
 def _print(text: str, bar: tqdm[NoReturn]) -> None:

@@ -30,6 +30,10 @@ columns 32 rows (34 MiB) take 1.25 times as long as 16 or 8."""
 SHARE = 0.7
 """Of the free memory that a restyling takes unasked: the rest is for files and for others."""
 
+WHOLE_BYTES = {"torch": 800, "openvino": 330}
+"""Bytes a pixel that a pass over the whole picture takes, by backend, for a network of width 1 in
+float32 (718 and 310 measured)."""
+
 FULL_PRECISION_BYTES = 128 << 20
 """Stores up to this size keep single precision, for pictures of up to some 2 megapixels."""
 
@@ -88,6 +92,14 @@ def free_memory() -> int:
     except (OSError, ValueError):  # no container, no limit ("max"), or no Linux
         return free
     return max(0, min(free, limit - used))
+
+
+def fits_whole(
+    backend: str, plan: Plan, height: int, width: int, budget: int | None, free: int
+) -> bool:
+    """Whether a backend can restyle a picture in one pass, within the budget or what is free."""
+    needed = WHOLE_BYTES[backend] * max(1.0, plan.width) * height * width
+    return needed < (free * SHARE if budget is None else budget)
 
 
 def cut_picture(

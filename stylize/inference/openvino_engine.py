@@ -15,7 +15,7 @@ import stylize
 from stylize.errors import StylizeError, UsageError
 from stylize.imaging.levels import as_floats, as_levels
 from stylize.inference import compile_cache
-from stylize.inference.memory import SHARE, cut_picture, free_memory
+from stylize.inference.memory import cut_picture, fits_whole, free_memory
 from stylize.inference.openvino_backend import OpenVINOBackend
 from stylize.inference.openvino_graph import network_graph
 from stylize.inference.streaming import Progress, Streamer
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stylize.model_file import Model
-
-WHOLE_BYTES = 330
-"""Bytes a pixel that a pass over the whole picture takes, for a network of width 1 (310
-measured)."""
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 """Our names and OpenVINO's."""
@@ -71,8 +67,7 @@ class OpenVINOEngine:
         height, width = pixels.shape[:2]
         plan = self.model.card.plan
         free = free_memory()
-        whole = WHOLE_BYTES * max(1.0, plan.width) * height * width
-        if whole < (memory or free * SHARE):
+        if fits_whole(self.name, plan, height, width, memory, free):
             restyled = as_levels(self._restyle_whole(as_floats(pixels)), pixels.dtype)
             on_progress(1.0)
             return restyled

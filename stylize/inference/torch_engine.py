@@ -20,17 +20,13 @@ from stylize.devices import (
 from stylize.errors import StylizeError
 from stylize.imaging.levels import as_floats
 from stylize.imaging.tensors import from_floats
-from stylize.inference.memory import SHARE, cut_picture, free_memory
+from stylize.inference.memory import cut_picture, fits_whole, free_memory
 from stylize.inference.streaming import Progress, Streamer
 from stylize.inference.torch_backend import TorchBackend
 from stylize.networks.transformer import TransformerNet
 
 if TYPE_CHECKING:
     from stylize.model_file import Model
-
-WHOLE_BYTES = 800
-"""Bytes a pixel that a pass over the whole picture takes for a network of width 1 in float32 (718
-measured)."""
 
 
 class TorchEngine:
@@ -74,8 +70,8 @@ class TorchEngine:
         """
         height, width = pixels.shape[:2]
         free = self._free()
-        whole = WHOLE_BYTES * max(1.0, self._plan.width) * height * width
-        if self._device.type != "cpu" and whole < (memory or free * SHARE):
+        fits = fits_whole(self.name, self._plan, height, width, memory, free)
+        if self._device.type != "cpu" and fits:
             batch = torch.from_numpy(as_floats(pixels)).permute(2, 0, 1)[None]
             restyled = self.restyle_batch(batch)[0].permute(1, 2, 0)
             return from_floats(restyled, pixels.dtype)
