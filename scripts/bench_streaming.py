@@ -1,6 +1,6 @@
-"""Time and memory of large pictures: in bands, against one pass over the whole picture.
+"""Time and memory of large pictures by each backend, against one pass through torch.
 
-    python scripts/bench_streaming.py                      # 12 megapixels, both ways
+    python scripts/bench_streaming.py                      # 12 megapixels
     python scripts/bench_streaming.py --size 11552x8656 --skip-whole     # 100 megapixels
 
 The picture is a mosaic of scikit-image's bundled photos at their own size, flipped and shifted: an
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--style", default="starry_night")
     parser.add_argument("--memory", type=int, nargs="*", default=[], help="budgets to try, MiB")
     parser.add_argument(
-        "--backends", nargs="*", default=["torch", "openvino"], help="that compute in bands"
+        "--backends", nargs="*", default=["torch", "openvino"], help="to compare; torch in bands, openvino whole where it fits"
     )
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--skip-whole", action="store_true")

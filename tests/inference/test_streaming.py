@@ -102,7 +102,7 @@ BACKENDS = ("torch", "openvino")
     rows=st.integers(1, 48),
     seed=st.integers(0, 9),
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_bands_give_the_whole_pictures_result(
     norm: Norm, backend: str, height: int, width: int, rows: int, seed: int
 ) -> None:
