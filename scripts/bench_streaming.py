@@ -96,7 +96,10 @@ def main() -> None:
     parser.add_argument("--style", default="starry_night")
     parser.add_argument("--memory", type=int, nargs="*", default=[], help="budgets to try, MiB")
     parser.add_argument(
-        "--backends", nargs="*", default=["torch", "openvino"], help="to compare; torch in bands, openvino whole where it fits"
+        "--backends",
+        nargs="*",
+        default=["torch", "openvino"],
+        help="to compare; torch in bands, openvino whole where it fits",
     )
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--skip-whole", action="store_true")
