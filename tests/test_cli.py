@@ -290,12 +290,13 @@ class TestTrain:
         (tmp_path / "photos" / "bad.jpg").write_text("no picture")
         done = run(
             "train", "--style", trained.folder / "painting.png", "--content", tmp_path / "photos",
-            "--steps", 3, "--size", 32, "--style-size", 32, "--set", "width=0.125", "--quiet",
+            "--steps", 50, "--size", 32, "--style-size", 32, "--set", "width=0.125", "--quiet",
             "--perceptual", small_perceptual, "--preview-every", 0, cwd=tmp_path,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert done.stdout == "painting.safetensors\n"
-        lines = done.stderr.splitlines()  # 0.png, the first by name, is the one held out
+        # 0.png, the first by name, is held out; 100 samples are an epoch, generated pictures included.
+        lines = done.stderr.splitlines()
         assert lines[0] == "1 of 3 photos were left out:"
         assert lines[1].startswith(f"  {tmp_path / 'photos' / 'bad.jpg'} is no readable picture")
         assert len(lines) == 2
