@@ -295,7 +295,7 @@ class TestTrain:
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert done.stdout == "painting.safetensors\n"
-        # 0.png, the first by name, is held out; 100 samples are an epoch, generated pictures included.
+        # 0.png, the first by name, is held out; 100 samples show every photo and generated picture.
         lines = done.stderr.splitlines()
         assert lines[0] == "1 of 3 photos were left out:"
         assert lines[1].startswith(f"  {tmp_path / 'photos' / 'bad.jpg'} is no readable picture")
