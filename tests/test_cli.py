@@ -310,6 +310,7 @@ class TestTrain:
         good = {"--style": painting, "--content": photo_folder, "--perceptual": small_perceptual}
         cases: list[tuple[dict[str, object], int, str]] = [
             ({"--style": tmp_path / "none.jpg"}, 2, "no such file"),
+            ({"--style": "https://example.org/a.jpg"}, 2, "is a URL; save the picture"),
             ({"--style": tmp_path / "empty"}, 2, "is a folder"),
             ({"--style": tmp_path / "text.jpg"}, 1, "no readable picture"),
             ({"--content": tmp_path / "empty"}, 2, "no pictures in"),

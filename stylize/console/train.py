@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from stylize.config import TrainConfig
 from stylize.console.bars import INTERRUPTED, advance, say, show_library_messages
-from stylize.errors import StylizeError
+from stylize.errors import StylizeError, UsageError
 from stylize.held_out import HeldOutLoss
 from stylize.imaging.files import Pixels, check_file
 from stylize.imaging.sheet import contact_sheet
@@ -60,6 +60,8 @@ def run_training(
         UsageError: a missing path or an impossible setting.
         StylizeError: the output exists, or something could not be read, written or computed.
     """
+    if painting.parts[0].lower() in ("http:", "https:"):
+        raise UsageError(f"{painting} is a URL; save the picture first, and give its file")
     check_file(painting)
     path = output or Path(painting.stem + SUFFIX)
     check_output(path, SUFFIX, overwrite or resume)
