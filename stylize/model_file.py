@@ -92,6 +92,11 @@ class Model:
     sha256: str
     """Of the file, in hexadecimal."""
 
+    def norms(self) -> dict[str, npt.NDArray[np.float64]]:
+        """The norms' parameters, in double precision."""
+        found = {name: array for name, array in self.arrays.items() if ".norm." in name}
+        return {name: array.astype("float64") for name, array in found.items()}
+
     def tensors(self) -> dict[str, Tensor]:
         """The parameters for torch; they share the arrays' memory."""
         import torch

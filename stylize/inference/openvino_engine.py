@@ -50,11 +50,7 @@ class OpenVINOEngine:
         self.model = model
         self._core = ov.Core()
         self.precision = resolve_precision(precision, self._core)
-        self._norms = {
-            name: array.astype(np.float64)
-            for name, array in model.arrays.items()
-            if ".norm." in name
-        }
+        self._norms = model.norms()
         self._network = self._load_network()
 
     def restyle(

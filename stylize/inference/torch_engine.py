@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
@@ -55,11 +54,7 @@ class TorchEngine:
         self._backend = TorchBackend(
             self._plan, model.tensors(), self._device, DTYPES[self.precision]
         )
-        self._norms = {
-            name: array.astype(np.float64)
-            for name, array in model.arrays.items()
-            if ".norm." in name
-        }
+        self._norms = model.norms()
 
     def restyle(
         self, pixels: npt.NDArray[Any], memory: int | None, on_progress: Progress
