@@ -194,6 +194,8 @@ class Trainer:
         Raises:
             StylizeError: that did not help, or no photo can be read.
         """
+        # Only now, as what was measured before the first step belongs to it.
+        self.last_good = self.checkpoint()
         while self.step < self.config.steps:
             try:
                 yield from self._steps()

@@ -140,19 +140,23 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
         load_checkpoint(path, trainer.run)
 
 
+@pytest.mark.parametrize(("when", "back"), [(6, 4), (2, 0)])
 def test_a_run_that_goes_astray_goes_back_with_a_lower_rate(
-    config: TrainConfig, painting: Path, photo_folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+    config: TrainConfig, painting: Path, photo_folder: Path, caplog: pytest.LogCaptureFixture,
+    when: int, back: int,
+) -> None:  # fmt: skip
     trainer = Trainer(config, painting, photo_folder, "model")
+    trainer.before = before = trainer.evaluate()
     steps = []
     for report in trainer.steps():
         steps.append(report.step)
-        if report.step == 6 and trainer.guard.retreats == 0:
+        if report.step == when and trainer.guard.retreats == 0:
             with torch.no_grad():  # as a batch that throws everything off would
                 trainer.network.get_parameter("out.conv.bias").fill_(float("nan"))
-    assert steps == [1, 2, 3, 4, 5, 6, 5, 6, 7, 8, 9, 10, 11, 12]
+    assert steps == [*range(1, when + 1), *range(back + 1, 13)]
     assert trainer.guard.rate == 0.5
-    assert "the loss is nan at step 7: going back to step 4" in caplog.text
+    assert trainer.before == before
+    assert f"the loss is nan at step {when + 1}: going back to step {back}" in caplog.text
 
 
 def test_a_run_that_stays_astray_ends(
