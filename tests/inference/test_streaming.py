@@ -110,7 +110,7 @@ def test_bands_give_the_whole_pictures_result(
     expected = whole(norm, pixels)
     found = streamed(norm, pixels, rows, backend=backend)
     np.testing.assert_allclose(found, expected, atol=SINGLE, rtol=0)
-    if min(height, width) >= 16:  # planes of a few values may be all but flat, rounding then tells
+    if min(height, width) >= 4:  # extended from fewer, planes are all but flat, and rounding tells
         half = streamed(norm, pixels, rows, full=False, backend=backend)
         np.testing.assert_allclose(half, expected, atol=HALF, rtol=0)
 
