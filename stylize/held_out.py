@@ -74,6 +74,16 @@ class HeldOutLoss:
         return asdict(self) | {"total": self.total}
 
 
+def held_out_photo(source: Source) -> Tensor:
+    """A photo as it is measured: (1, 3, CROP, CROP) in 0..1.
+
+    Raises:
+        StylizeError: it cannot be read.
+    """
+    picture = resize_shorter_side(read_source(source, enough=SHORTER_SIDE), SHORTER_SIDE)
+    return to_tensor([crop_centre(picture, CROP)])
+
+
 def measure(
     restyle: Callable[[Tensor], Tensor],
     loss: PerceptualLoss,
@@ -95,12 +105,11 @@ def measure(
     content, style, count = 0.0, 0.0, 0
     for path in photos:
         try:
-            picture = resize_shorter_side(read_source(path, enough=SHORTER_SIDE), SHORTER_SIDE)
+            photo = held_out_photo(path).to(device)
         except StylizeError:
             continue
         finally:
             on_photo()
-        photo = to_tensor([crop_centre(picture, CROP)]).to(device)
         with torch.inference_mode():
             terms = loss(restyle(photo), photo)  # which clamps, as a file does
         content += float(terms.content)

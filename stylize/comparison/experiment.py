@@ -12,8 +12,9 @@ import torch
 
 from stylize.errors import StylizeError
 from stylize.held_out import HeldOutLoss, held_out_loss, measure
-from stylize.imaging.files import Pixels, read_rgb
+from stylize.imaging.files import Pixels
 from stylize.imaging.geometry import shrink_to
+from stylize.imaging.synthetic import Source, read_source
 from stylize.inference.stylizer import Stylizer
 from stylize.networks.perceptual import CONVOLUTIONS, SLIM, PerceptualNet, load_perceptual
 
@@ -54,7 +55,7 @@ class Comparison:
     perceptual: str
     """Name of the loss network, or empty."""
     device: str
-    skipped: dict[Path, str] = field(default_factory=dict)
+    skipped: dict[Source, str] = field(default_factory=dict)
     """Photos that could not be read, and why."""
 
 
@@ -92,7 +93,7 @@ def compare_models(
             loss = measure(stylizer, module, photos, on_photo)
         losses.append((loss, missing))
 
-    rows, seconds, skipped = _restyle(stylizers, photos, shown)
+    rows, seconds, skipped = restyle_rows(stylizers, photos, shown)
     if not rows:
         raise StylizeError(f"none of the {len(photos)} photos could be read")
     models = [
@@ -105,18 +106,27 @@ def compare_models(
     return Comparison(models, rows, name, stylizers[0].engine.device, skipped)
 
 
-def _restyle(
-    stylizers: Sequence[Stylizer], photos: Sequence[Path], shown: int
-) -> tuple[list[Row], list[list[float]], dict[Path, str]]:
-    """Restyled rows, seconds by model, unreadable photos; the models take turns on each photo."""
+def restyle_rows(
+    stylizers: Sequence[Stylizer], photos: Sequence[Source], shown: int
+) -> tuple[list[Row], list[list[float]], dict[Source, str]]:
+    """Restyle photos to be looked at, SHOWN_SIDE at the most; the models take turns on each.
+
+    Args:
+        stylizers: the models.
+        photos: files; unreadable ones are left out.
+        shown: how many are restyled.
+
+    Returns:
+        A row for each photo; seconds by model and photo; {unreadable photo: why}.
+    """
     rows: list[Row] = []
     seconds: list[list[float]] = [[] for _ in stylizers]
-    skipped: dict[Path, str] = {}
+    skipped: dict[Source, str] = {}
     for path in photos:
         if len(rows) == shown:
             break
         try:
-            photo = shrink_to(read_rgb(path), SHOWN_SIDE)
+            photo = shrink_to(read_source(path), SHOWN_SIDE)
         except StylizeError as error:
             skipped[path] = str(error)
             continue
@@ -128,7 +138,7 @@ def _restyle(
             start = time.perf_counter()
             restyled.append(stylizer(photo))
             times.append(time.perf_counter() - start)
-        rows.append(Row(path.name, photo, restyled))
+        rows.append(Row(path.name if isinstance(path, Path) else str(path), photo, restyled))
     return rows, seconds, skipped
 
 

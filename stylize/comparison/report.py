@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
-
-from jinja2 import Environment, PackageLoader
 from PIL import Image
 from rich.table import Table
 
-import stylize
 from stylize.comparison.experiment import SHOWN_SIDE, Comparison, Measured
-from stylize.imaging.files import Pixels
+from stylize.comparison.page import render
 from stylize.imaging.sheet import contact_sheet
 
 COLUMNS = ("model", "norm", "content", "style", "total", "s / picture")
@@ -61,18 +56,12 @@ def sheet(comparison: Comparison) -> Image.Image:
 
 def html(comparison: Comparison) -> str:
     """One self-contained page; every name in it is escaped."""
-    environment = Environment(loader=PackageLoader("stylize.comparison", "."), autoescape=True)
-    environment.filters["data_uri"] = _data_uri
-    return environment.get_template("report.html.jinja").render(
+    return render(
+        __package__,
+        "report.html.jinja",
         comparison=comparison,
         columns=COLUMNS,
-        table=[figures(model) for model in comparison.models],
+        figures=[figures(model) for model in comparison.models],
         notes=notes(comparison),
-        version=stylize.__version__,
+        captions=[f"{model.label}, {model.norm} norm" for model in comparison.models],
     )
-
-
-def _data_uri(picture: Pixels) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=90, subsampling="4:4:4")
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 import typer
@@ -29,6 +33,27 @@ def show_library_messages(quiet: bool) -> None:
     logger = logging.getLogger("stylize")
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
     logger.addHandler(_ToTerminal())
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[list[int]]:
+    """Turn the first Ctrl-C or SIGTERM into a number in a list; a second Ctrl-C ends at once.
+
+    Between two steps is the only place where weights, optimiser and step count agree.
+    """
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 class _ToTerminal(logging.Handler):

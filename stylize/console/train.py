@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +12,13 @@ import typer
 from tqdm import tqdm
 
 from stylize.config import TrainConfig
-from stylize.console.bars import INTERRUPTED, advance, say, show_library_messages
+from stylize.console.bars import (
+    INTERRUPTED,
+    advance,
+    say,
+    show_library_messages,
+    stop_on_signal,
+)
 from stylize.errors import StylizeError, UsageError
 from stylize.held_out import HeldOutLoss
 from stylize.imaging.files import Pixels, check_file
@@ -163,27 +165,6 @@ def _conclude(trainer: Trainer, path: Path, after: HeldOutLoss | None, quiet: bo
         typer.echo(f"stylize: {fault}; more steps or a lower style_strength may mend it", err=True)
     typer.echo(str(path))
     say(quiet, f"Now try it:  stylize apply photo.jpg --style {_style_argument(path)}")
-
-
-@contextmanager
-def stop_on_signal() -> Iterator[list[int]]:
-    """Turn the first Ctrl-C or SIGTERM into a number in a list; a second Ctrl-C ends at once.
-
-    Between two steps is the only place where weights, optimiser and step count agree.
-    """
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 
 def _train(

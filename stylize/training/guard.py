@@ -21,6 +21,10 @@ class AstrayError(Exception):
     """A loss or a gradient with which no step should be taken."""
 
 
+class DivergedError(StylizeError):
+    """A run that went astray again and again."""
+
+
 class Guard:
     """What a run's losses have been like.
 
@@ -52,10 +56,10 @@ class Guard:
         """Count one more retreat: how many there are now.
 
         Raises:
-            StylizeError: there were too many.
+            DivergedError: there were too many.
         """
         if self.retreats == MAX_RETREATS:
-            raise StylizeError(
+            raise DivergedError(
                 f"{reason} at step {step}, for the {self.retreats + 1}th time; a far lower "
                 f"learning_rate, or --precision fp32, may mend it"
             )

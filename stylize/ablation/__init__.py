@@ -1,0 +1,1 @@
+"""One painting learned with several norms, all else equal, and what that shows."""

@@ -1,0 +1,135 @@
+"""`stylize ablate` as a terminal shows it; stopped, the same command goes on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+from tqdm import tqdm
+
+from stylize.ablation.costs import ROUNDS, measure_costs
+from stylize.ablation.plan import Experiment, Run
+from stylize.ablation.run import (
+    Record,
+    clear_folder,
+    model_path,
+    open_folder,
+    perform,
+    read_record,
+)
+from stylize.ablation.summary import Results, conclusion
+from stylize.comparison.experiment import restyle_rows
+from stylize.console.bars import (
+    INTERRUPTED,
+    advance,
+    say,
+    show_library_messages,
+    stop_on_signal,
+)
+from stylize.errors import StylizeError
+from stylize.held_out import split
+from stylize.imaging.files import check_file, find_pictures
+from stylize.imaging.synthetic import Source, Synthetic
+from stylize.imaging.write import write_picture
+from stylize.inference.stylizer import Stylizer
+from stylize.networks.perceptual import load_perceptual
+from stylize.safe_write import atomic_file
+from stylize.training.trainer import HELD_OUT_GENERATED
+
+SHOWN = 4
+"""Photos on the sheet, of those that no run saw."""
+
+
+def run_ablation(experiment: Experiment, folder: Path, overwrite: bool, quiet: bool) -> None:
+    """Perform an experiment, or what is left of it, and write its report.
+
+    Raises:
+        UsageError: a missing path, an impossible setting, or a folder with another experiment.
+        StylizeError: something could not be read or written, or matplotlib is not installed.
+    """
+    check_file(experiment.painting)
+    try:
+        from stylize.ablation import report
+    except ImportError as error:
+        raise StylizeError(
+            "matplotlib is not installed; pip install 'stylize[ablation]'"
+        ) from error
+    show_library_messages(quiet)
+    if overwrite:
+        clear_folder(folder)
+    open_folder(experiment, folder)
+
+    with stop_on_signal() as stopped:
+        records = _perform_all(experiment, folder, stopped, quiet)
+    if stopped:
+        say(quiet, "stopped; the same command goes on")
+        raise typer.Exit(INTERRUPTED)
+
+    results = _finish(experiment, folder, records, quiet)
+    for name, content in report.files(results).items():
+        with atomic_file(folder / name) as temporary:
+            temporary.write_bytes(content)
+    write_picture(folder / report.SHEET, report.sheet(results))
+    for sentence in conclusion(results):
+        say(quiet, sentence)
+    typer.echo(str(folder / report.PAGE))
+
+
+def _perform_all(
+    experiment: Experiment, folder: Path, stopped: list[int], quiet: bool
+) -> dict[Run, Record]:
+    """Every run, until told to stop."""
+    runs, steps = experiment.runs, experiment.config.steps
+    records = {run: read_record(folder, run) for run in runs}
+    done = sum(record.done for record in records.values())
+    with tqdm(
+        total=len(runs) * steps, initial=done * steps, unit="step", disable=quiet, file=sys.stderr
+    ) as bar:
+        for run in runs:
+            if records[run].done:
+                continue
+            bar.set_description(f"{run} ({done + 1} of {len(runs)})")
+            first = done * steps
+
+            def on_step(step: int, first: int = first) -> None:
+                bar.update(first + step - bar.n)
+
+            records[run] = perform(experiment, run, folder, on_step, lambda: bool(stopped))
+            if stopped:
+                break
+            done += 1
+    return records
+
+
+def _finish(
+    experiment: Experiment, folder: Path, records: dict[Run, Record], quiet: bool
+) -> Results:
+    """What needs finished networks: costs, and pictures to look at."""
+    first = [run for run in experiment.main if run.seed == experiment.config.seed]
+    models = {run: model_path(folder, run) for run in first if records[run].final}
+    with tqdm(
+        total=len(models) * ROUNDS, desc="time and memory", disable=quiet, leave=False
+    ) as bar:
+        costs = measure_costs(experiment, models, lambda: advance(bar))
+    stylizers = [Stylizer(path, experiment.config.device) for path in models.values()]
+    rows = restyle_rows(stylizers, _shown(experiment), SHOWN)[0] if stylizers else []
+    return Results(
+        experiment,
+        records,
+        costs,
+        rows,
+        [run.norm for run in models],
+        load_perceptual(experiment.config.perceptual).name,
+        str(stylizers[0].engine.device) if stylizers else experiment.config.device,
+    )
+
+
+def _shown(experiment: Experiment) -> Sequence[Source]:
+    """Pictures that no run saw."""
+    if experiment.content is None:
+        seed = experiment.config.seed
+        return [Synthetic(seed, HELD_OUT_GENERATED + number) for number in range(SHOWN)]
+    held_out = split(find_pictures(experiment.content))[1]
+    return held_out[:: max(1, len(held_out) // SHOWN)]
