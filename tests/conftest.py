@@ -128,3 +128,14 @@ def trained(
             "--set", "width=0.25", "--device", "cpu", "--preview-every", 2, "--output", path,
         )  # fmt: skip
     return models
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """One line on stderr that begins with the program's name; nothing on stdout."""
+    assert done.returncode == code, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("stylize: ")
+    for word in words:
+        assert word in lines[0]
+    assert done.stdout == ""

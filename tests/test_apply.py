@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import Run, Trained, make_picture, save_picture
-from tests.test_cli import assert_one_line
+from tests.conftest import Run, Trained, assert_one_line, make_picture, save_picture
 
 
 def names(folder: Path) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -17,7 +16,7 @@ from PIL import Image
 import stylize
 from stylize.imaging.files import read_rgb
 from stylize.model_file import file_sha256, read_card
-from tests.conftest import Run, Trained, make_picture, save_picture
+from tests.conftest import Run, Trained, assert_one_line, make_picture, save_picture
 
 HEAVY = ("torch", "numpy", "PIL", "safetensors", "jinja2")
 
@@ -63,17 +62,6 @@ def test_help_and_version(run: Run) -> None:
     for command in ("apply", "styles", "train", "compare", "export", "import", "info"):
         assert command in run("--help").stdout
         assert run(command, "--help").returncode == 0
-
-
-def assert_one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
-    """One line on stderr that begins with the program's name; nothing on stdout."""
-    assert done.returncode == code, done.stderr
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("stylize: ")
-    for word in words:
-        assert word in lines[0]
-    assert done.stdout == ""
 
 
 class TestApply:
@@ -172,40 +160,6 @@ class TestApply:
         for words, code, message in cases:
             assert_one_line(run("apply", *words), code, message)
         assert sorted(tmp_path.iterdir()) == before
-
-
-class TestStyles:
-    def test_lists_what_ships_and_what_is_the_users(
-        self, run: Run, trained: Trained, tmp_path: Path
-    ) -> None:
-        (tmp_path / "mine.safetensors").write_bytes(trained.instance.read_bytes())
-        (tmp_path / "broken.safetensors").write_bytes(b"broken")
-        done = run("styles", "--json", STYLIZE_STYLES=str(tmp_path))
-        entries = {entry["name"]: entry for entry in json.loads(done.stdout)}
-        assert entries["starry_night"]["origin"] == "shipped"
-        assert entries["mine"]["origin"] == "yours"
-        assert entries["mine"]["norm"] == "instance"
-        assert "no model file" in entries["broken"]["error"]
-        table = run("styles", STYLIZE_STYLES=str(tmp_path)).stdout
-        assert {"starry_night", "mine", "broken"} <= set(table.split())
-
-    def test_the_card_of_one(self, run: Run, trained: Trained) -> None:
-        done = run("styles", trained.batch)
-        assert done.returncode == 0, done.stderr
-        for words in ("batch norm, width 0.25", "3 steps on", "random weights", "tiny-vgg"):
-            assert words in done.stdout
-        card = json.loads(run("styles", "starry_night", "--json").stdout)
-        assert card["name"] == "starry_night"
-        assert card["sha256"] == file_sha256(Path(card["path"]))
-        assert_one_line(run("styles", "stary_night"), 2, "did you mean starry_night?")
-
-    def test_the_users_styles_apply_by_name(
-        self, run: Run, trained: Trained, tmp_path: Path
-    ) -> None:
-        (tmp_path / "mine.safetensors").write_bytes(trained.instance.read_bytes())
-        photo = save_picture(tmp_path / "photo.png", 16, 16)
-        done = run("apply", photo, "--style", "mine", STYLIZE_STYLES=str(tmp_path))
-        assert done.stdout == f"{tmp_path / 'photo-mine.png'}\n"
 
 
 class TestTrain:

@@ -58,7 +58,7 @@ def _curves(results: Results) -> Figure:
             ):
                 axis_ticks(FuncFormatter(lambda level, _: f"{level:.2g}"))
             row[column].grid(alpha=0.3, which="both")
-    axes[0, 0].legend()
+    _legend(axes[0, 0])
     return figure
 
 
@@ -85,7 +85,7 @@ def _robustness(results: Results) -> Figure:
             row[column].grid(alpha=0.3)
     axes[0, 0].set_ylabel("change of the picture, RMS of 255 levels")
     axes[1, 0].set_ylabel("style loss, times the unaltered photo's")
-    axes[0, 0].legend()
+    _legend(axes[0, 0])
     return figure
 
 
@@ -105,7 +105,7 @@ def _batch_sizes(results: Results) -> Figure:
     axes.set_xlabel("photos a step")
     axes.set_ylabel(f"held-out loss after {results.experiment.config.steps} steps")
     axes.grid(alpha=0.3)
-    axes.legend()
+    _legend(axes)
     return figure
 
 
@@ -121,6 +121,11 @@ def _line(
     axes.plot(at, means, style, color=colour, marker=MARKERS[norm], markersize=4, label=label)
     lows, highs = ([limit(s.values) for s in spreads] for limit in (min, max))
     axes.fill_between(at, lows, highs, color=colour, alpha=0.2, linewidth=0)
+
+
+def _legend(axes: Axes) -> None:
+    if axes.lines:  # matplotlib warns of an empty one
+        axes.legend()
 
 
 def _png(figure: Figure) -> bytes:

@@ -7,6 +7,7 @@ while it is not finished.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -159,6 +160,7 @@ def perform(
                 save_checkpoint(path, trainer.last_good, trainer.run)
     except DivergedError as error:
         record.failure = str(error)
+        record.curve = {k: loss for k, loss in record.curve.items() if math.isfinite(loss.total)}
     record.retreats = trainer.guard.retreats
     if not record.failure:
         _probe(trainer, record)

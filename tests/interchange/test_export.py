@@ -13,8 +13,7 @@ import torch
 
 import stylize
 from stylize.networks.plan import MIN_SIDE
-from tests.conftest import Run, Trained
-from tests.test_cli import assert_one_line
+from tests.conftest import Run, Trained, assert_one_line
 
 SHAPES = ((1, 3, 8, 8), (1, 3, 33, 46), (3, 3, 20, 9))
 

@@ -15,8 +15,7 @@ import stylize
 from stylize.errors import StylizeError
 from stylize.interchange.foreign import convert, import_model
 from stylize.model_file import read_card
-from tests.conftest import Run, make_picture
-from tests.test_cli import assert_one_line
+from tests.conftest import Run, assert_one_line, make_picture
 
 
 class Layer(nn.Module):

@@ -22,8 +22,7 @@ from stylize.training.checkpoint import (
     save_checkpoint,
 )
 from stylize.training.trainer import Trainer
-from tests.conftest import Run, save_picture
-from tests.test_cli import assert_one_line
+from tests.conftest import Run, assert_one_line, save_picture
 
 
 @pytest.fixture
