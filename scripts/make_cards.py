@@ -22,6 +22,8 @@ Written from the files' own metadata by `python scripts/make_cards.py`. What all
 - Held-out loss in normalised units: content = MSE / mean square of the photo's features at relu3_1;
   style = the sum over relu1_2, relu2_2, relu3_4 and relu4_1 of MSE / mean square of the painting's
   Gram matrices; float32, pictures of 256 px, clamped to 0..1 as in a file.
+- Measured before convolutions were rounded to half precision by `scripts/ship_styles.py`, which ships
+  only what then restyles four photos to within 1/255.
 """
 
 ABOUT_RUN = (
@@ -75,6 +77,13 @@ def beginning(start: dict[str, Any] | None) -> str:
     return line + "\n" + beginning(start.get("start"))
 
 
+def rounding(card: ModelCard) -> str:
+    """What was done to the weights after training."""
+    if not card.rounded_from:
+        return "single precision, as trained"
+    return f"convolutions rounded to half precision, from sha256 `{card.rounded_from[:16]}`"
+
+
 def describe(path: Path, card: ModelCard) -> str:
     """One style's card as Markdown."""
     generated = f" and {card.generated} generated pictures" if card.generated else ""
@@ -83,6 +92,7 @@ def describe(path: Path, card: ModelCard) -> str:
         f"{card.title or card.style_image}; the painting is in the public domain.\n\n"
         f"- network: {card.norm} norm, width {card.width:g}, {path.stat().st_size / 1e6:.1f} MB, "
         f"sha256 `{file_sha256(path)[:16]}`\n"
+        f"- weights: {rounding(card)}\n"
         f"- trained: {card.steps} steps on {card.photos} photos{generated}, "
         f"{card.settings['precision']} on "
         f"{card.settings['device']}, loss network {card.perceptual['name']} "

@@ -1,8 +1,9 @@
 """The model file: one safetensors file that carries the network and all that is known about it.
 
-Tensors: the network's by the plan's names, and `target.LAYER`, the painting's Gram matrices for
-the held-out loss. Metadata: one key, `stylize`, a JSON object with the fields of `ModelCard`; one
-key, because safetensors does not keep the order of several, and equal runs give equal files.
+Tensors: the network's by the plan's names; `target.LAYER`, the painting's Gram matrices for the
+held-out loss; and `thumbnail`, a small restyled picture. Metadata: one key, `stylize`, a JSON
+object with the fields of `ModelCard`; one key, because safetensors does not keep the order of
+several, and equal runs give equal files.
 
 Reading checks the header against the plan before anything is allocated, and imports no torch.
 """
@@ -34,7 +35,10 @@ TARGET_PREFIX = "target."
 MAX_TARGET_SIDE = 1024
 """Gram matrices are C x C; VGG's widest layer has 512 channels."""
 
-_ITEM_BYTES = {"F32": 4, "F16": 2}
+THUMBNAIL = "thumbnail"
+MAX_THUMBNAIL_SIDE = 256
+
+_ITEM_BYTES = {"F32": 4, "F16": 2, "U8": 1}
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,9 @@ class ModelCard:
     """What it began from: name, sha256, steps and settings; None for random weights."""
     generated: int = 0
     """How many generated pictures it was trained on beside, or instead of, the photos."""
+    rounded_from: str = ""
+    """SHA-256 of the file whose single-precision weights were rounded to half precision here; empty
+    where none were."""
     format: int = FORMAT
 
     @property
@@ -108,7 +115,7 @@ def write_model(path: Path, card: ModelCard, tensors: Mapping[str, Tensor]) -> N
     """Write a model file, whole or not at all.
 
     Args:
-        tensors: the network's by the plan's names, and `target.LAYER`.
+        tensors: the network's by the plan's names, `target.LAYER`, and perhaps `thumbnail`.
 
     Raises:
         StylizeError: the file cannot be written.
@@ -152,15 +159,30 @@ def read_model(path: Path) -> Model:
 
     try:
         data = path.read_bytes()
-        arrays = {name: array.astype(np.float32) for name, array in load(data).items()}
+        found = load(data)
     except (SafetensorError, OSError) as error:
         raise StylizeError(f"{path} is damaged: {error}") from error
+    found.pop(THUMBNAIL, None)
+    arrays = {name: array.astype(np.float32) for name, array in found.items()}
     targets = {
         name.removeprefix(TARGET_PREFIX): arrays.pop(name)
         for name in sorted(arrays)
         if name.startswith(TARGET_PREFIX)
     }
     return Model(card, arrays, targets, hashlib.sha256(data).hexdigest())
+
+
+def read_thumbnail(path: Path) -> npt.NDArray[np.uint8] | None:
+    """The small picture in a model file, (H, W, 3); None where it has none.
+
+    Raises:
+        UsageError, StylizeError: as `read_card`.
+    """
+    read_card(path)
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        return file.get_tensor(THUMBNAIL) if THUMBNAIL in file.keys() else None  # noqa: SIM118
 
 
 def file_sha256(path: Path) -> str:
@@ -220,19 +242,11 @@ def _check_tensors(path: Path, header: dict[str, Any], data_bytes: int, plan: Pl
             size = math.prod(shape) * _ITEM_BYTES[dtype]
         except (KeyError, TypeError, ValueError):
             raise StylizeError(f"{path}: the entry of tensor {name} cannot be read") from None
-        if name in wanted:
-            fits = shape == wanted[name]
-        else:
-            fits = (
-                name.startswith(TARGET_PREFIX)
-                and len(shape) == 2
-                and 0 < shape[0] == shape[1] <= MAX_TARGET_SIDE
-            )
-        if not fits:
+        if not _fits(name, shape, dtype, wanted):
             expected = wanted.get(name, "no such tensor")
             raise StylizeError(
-                f"{path}: tensor {name} is {shape}; a {plan.norm}-norm network of width "
-                f"{plan.width:g} has {expected}"
+                f"{path}: tensor {name} is {dtype} {shape}; the network of its card, norm "
+                f"{plan.norm} and width {plan.width:g}, has {expected}"
             )
         if not 0 <= begin <= end <= data_bytes or end - begin != size:
             raise StylizeError(f"{path} is damaged: tensor {name} does not lie inside the file")
@@ -241,3 +255,21 @@ def _check_tensors(path: Path, header: dict[str, Any], data_bytes: int, plan: Pl
         raise StylizeError(
             f"{path} is damaged: it holds {data_bytes} bytes of tensors, not {total}"
         )
+
+
+def _fits(
+    name: str, shape: tuple[int, ...], dtype: str, wanted: Mapping[str, tuple[int, ...]]
+) -> bool:
+    if name == THUMBNAIL:
+        sides = shape[:2]
+        return (
+            dtype == "U8"
+            and shape[2:] == (3,)
+            and 0 < min(sides) <= max(sides) <= MAX_THUMBNAIL_SIDE
+        )
+    if dtype == "U8":
+        return False
+    if name in wanted:
+        return shape == wanted[name]
+    square = len(shape) == 2 and 0 < shape[0] == shape[1] <= MAX_TARGET_SIDE
+    return square and name.startswith(TARGET_PREFIX)

@@ -14,7 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stylize.errors import StylizeError, UsageError
-from stylize.model_file import ModelCard, file_sha256, read_card, read_model, write_model
+from stylize.model_file import (
+    ModelCard,
+    file_sha256,
+    read_card,
+    read_model,
+    read_thumbnail,
+    write_model,
+)
 from stylize.networks.transformer import TransformerNet
 
 CARD = ModelCard(
@@ -62,6 +69,40 @@ def test_round_trip(model: Path) -> None:
     assert np.array_equal(found.targets["relu1_2"], np.eye(4))
 
 
+def test_half_precision_reads_as_single(model: Path, tmp_path: Path) -> None:
+    found = read_model(model)
+    tensors = {name: tensor.half() for name, tensor in found.tensors().items()}
+    write_model(tmp_path / "half.safetensors", CARD, tensors)
+    for name, array in read_model(tmp_path / "half.safetensors").arrays.items():
+        assert array.dtype == np.float32
+        assert np.array_equal(array, found.arrays[name].astype(np.float16))
+
+
+def test_a_small_picture_is_no_tensor_of_the_network(model: Path, tmp_path: Path) -> None:
+    assert read_thumbnail(model) is None
+    tensors = read_model(model).tensors()
+    path = tmp_path / "pictured.safetensors"
+    picture = torch.arange(5 * 6 * 3, dtype=torch.uint8).reshape(5, 6, 3)
+    write_model(path, CARD, tensors | {"thumbnail": picture})
+    found = read_thumbnail(path)
+    assert found is not None
+    assert np.array_equal(found, picture.numpy())
+    assert read_model(path).arrays.keys() == tensors.keys()
+    for wrong in (
+        picture.float(),
+        picture[..., 0],
+        picture[:, :, :2],
+        torch.zeros(300, 9, 3).byte(),
+    ):
+        write_model(path, CARD, tensors | {"thumbnail": wrong.contiguous()})
+        with pytest.raises(StylizeError, match="tensor thumbnail is"):
+            read_card(path)
+    name = next(iter(tensors))
+    write_model(path, CARD, tensors | {name: tensors[name].byte()})
+    with pytest.raises(StylizeError, match=f"tensor {name} is U8"):
+        read_model(path)
+
+
 def test_equal_models_give_equal_files(model: Path, tmp_path: Path) -> None:
     found = read_model(model)
     targets = {f"target.{k}": torch.from_numpy(v) for k, v in found.targets.items()}
@@ -90,7 +131,7 @@ def test_a_wide_header_is_refused_before_anything_is_allocated(model: Path, tmp_
     def widen(header: dict[str, Any]) -> None:
         header["res1a.conv.weight"]["shape"] = [10**6, 10**6, 3, 3]
 
-    with pytest.raises(StylizeError, match=r"res1a\.conv\.weight is \(1000000"):
+    with pytest.raises(StylizeError, match=r"res1a\.conv\.weight is F32 \(1000000"):
         read_card(rewrite(tmp_path / "wide.safetensors", model, widen))
 
 

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from stylize.errors import StylizeError
-from stylize.model_file import ModelCard, file_sha256, read_card
+from stylize.imaging.files import Pixels
+from stylize.imaging.geometry import resize
+from stylize.model_file import ModelCard, file_sha256, read_card, read_thumbnail
 from stylize.paths import user_styles
 from stylize.zoo import find_style, list_styles
+
+PICTURE_COLUMNS, CARD_COLUMNS = 14, 32
+"""Characters across a small picture, in the list and on a card; half as many lines."""
+
+PICTURE_TERMINAL = 80
+"""Characters across a terminal that has room for them."""
 
 
 def print_styles(as_json: bool) -> None:
@@ -36,18 +46,46 @@ def print_styles(as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(entries, indent=2))
         return
-    table = Table("style", "painting", "norm", "held-out loss", "from", box=None, pad_edge=False)
+    console = Console()
+    pictures = shows_pictures(console)
+    columns = ["style", "painting", "norm", "held-out loss", "from"]
+    table = Table(*([""] if pictures else []), *columns, box=None, pad_edge=False)
     for entry in entries:
         loss = entry.get("held_out_loss")
         table.add_row(
+            *([_picture(entry)] if pictures else []),
             entry["name"],
             entry.get("title") or entry.get("error", ""),
             entry.get("norm", ""),
             f"{loss['total']:.3f}" if loss else "",
             entry["origin"],
         )
-    Console().print(table)
+    console.print(table)
     typer.echo(f"Your own styles go into {user_styles()}", err=True)
+
+
+def shows_pictures(console: Console) -> bool:
+    """Whether a terminal has the colours and the width for small pictures."""
+    return console.color_system in ("256", "truecolor") and console.width >= PICTURE_TERMINAL
+
+
+def half_blocks(picture: Pixels, columns: int = PICTURE_COLUMNS) -> Text:
+    """A square picture in characters of two pixels each: the upper half block, in the colour of the
+    upper pixel, on that of the lower one.
+    """
+    text = Text()
+    levels = resize(picture, columns, columns)
+    for upper, lower in zip(levels[::2], levels[1::2], strict=True):
+        for above, below in zip(upper, lower, strict=True):
+            colours = (f"rgb({r},{g},{b})" for r, g, b in (above, below))
+            text.append("▀", " on ".join(colours))
+        text.append("\n")
+    return text
+
+
+def _picture(entry: dict[str, Any]) -> Text:
+    found = None if "error" in entry else read_thumbnail(Path(entry["path"]))
+    return Text() if found is None else half_blocks(found)
 
 
 def print_card(name: str, as_json: bool) -> None:
@@ -62,6 +100,9 @@ def print_card(name: str, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(asdict(card) | {"path": str(path), "sha256": sha256}, indent=2))
         return
+    console, picture = Console(), read_thumbnail(path)
+    if picture is not None and shows_pictures(console):
+        console.print(half_blocks(picture, CARD_COLUMNS))
     settings = ", ".join(f"{key}={value}" for key, value in card.settings.items() if value != "")
     for label, text in [
         ("style", card.name),
@@ -73,6 +114,7 @@ def print_card(name: str, as_json: bool) -> None:
         ("held-out after", _loss(card.held_out_after)),
         ("settings", settings),
         ("licence", card.licence or "not stated"),
+        ("weights", f"rounded from {card.rounded_from}" if card.rounded_from else "as trained"),
         ("file", str(path)),
         ("sha256", sha256),
     ]:

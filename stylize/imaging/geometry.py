@@ -10,6 +10,9 @@ from PIL import Image
 
 from stylize.imaging.files import Pixels
 
+THUMBNAIL_SIDE = 64
+"""Pixels; enough for a list, and 12 kB in a model file."""
+
 
 def resize(picture: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
     """Resample to another size by Lanczos; (H, W, 3) or (H, W), of any of a picture's types."""
@@ -45,3 +48,9 @@ def shrink_to(picture: npt.NDArray[Any], longer_side: int) -> npt.NDArray[Any]:
     height, width = picture.shape[:2]
     scale = min(1.0, longer_side / max(height, width))
     return resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))
+
+
+def thumbnail(picture: Pixels) -> Pixels:
+    """The square in the middle, (THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3)."""
+    square = crop_centre(picture, min(picture.shape[:2]))
+    return np.array(resize(square, THUMBNAIL_SIDE, THUMBNAIL_SIDE))

@@ -34,12 +34,13 @@ from stylize.held_out import (
     split,
 )
 from stylize.imaging.files import Pixels, find_pictures
-from stylize.imaging.geometry import crop_centre, resize_shorter_side
+from stylize.imaging.geometry import crop_centre, resize_shorter_side, thumbnail
 from stylize.imaging.synthetic import Source, Synthetic, read_source
 from stylize.imaging.tensors import to_pixels, to_tensor
 from stylize.losses import PerceptualLoss, style_targets
 from stylize.model_file import (
     TARGET_PREFIX,
+    THUMBNAIL,
     ModelCard,
     file_sha256,
     write_model,
@@ -288,12 +289,14 @@ class Trainer:
         loss = held_out_loss(self.perceptual, self.held_out_targets)
         return measure(self.network, loss, self.held_out, on_photo)
 
-    def preview(self) -> list[list[Pixels]]:
+    def preview(self, count: int = PREVIEW_PHOTOS) -> list[list[Pixels]]:
         """Fixed photos and what the network makes of them now: two rows of pictures."""
         photos = [
             crop_centre(resize_shorter_side(picture, SHORTER_SIDE), CROP)
-            for picture in self._preview_photos()
+            for picture in self._preview_photos(count)
         ]
+        if not photos:
+            return [[], []]
         self.network.eval()
         with torch.inference_mode(), autocast(self.device, self.precision):
             restyled = self.network(to_tensor(photos).to(self.device))
@@ -339,13 +342,15 @@ class Trainer:
         tensors = {
             name: tensor.cpu() for name, tensor in (self.network.tensors() | targets).items()
         }
+        for picture in self.preview(1)[1]:
+            tensors[THUMBNAIL] = torch.from_numpy(thumbnail(picture))
         write_model(path, card, tensors)
         return card
 
-    def _preview_photos(self) -> list[Pixels]:
+    def _preview_photos(self, count: int) -> list[Pixels]:
         pictures: list[Pixels] = []
         for path in self.held_out:
-            if len(pictures) == PREVIEW_PHOTOS:
+            if len(pictures) == count:
                 break
             with suppress(StylizeError):  # unreadable ones are counted where they are measured
                 pictures.append(read_source(path, enough=SHORTER_SIDE))
