@@ -22,8 +22,11 @@ Written from the files' own metadata by `python scripts/make_cards.py`. What all
 - Held-out loss in normalised units: content = MSE / mean square of the photo's features at relu3_1;
   style = the sum over relu1_2, relu2_2, relu3_4 and relu4_1 of MSE / mean square of the painting's
   Gram matrices; float32, pictures of 256 px, clamped to 0..1 as in a file.
-- Measured before convolutions were rounded to half precision by `scripts/ship_styles.py`, which ships
-  only what then restyles four photos to within 1/255.
+- Measured before convolutions were rounded to half precision by `scripts/ship_styles.py`, which
+  ships only what then restyles four photos to within 1/255.
+- Every style but Starry Night was trained by `stylize train --style PAINTING --content PHOTOS
+  --perceptual LOSS_NETWORK --steps 1000 --set start=starry_night`, or `starry_night_batch` with
+  `--set norm=batch`; where Starry Night's two come from, their cards say.
 """
 
 ABOUT_RUN = (

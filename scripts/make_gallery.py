@@ -1,13 +1,15 @@
-"""Restyle scikit-image's bundled photos with the styles that ship, as docs/images show them.
+"""Restyle scikit-image's bundled pictures with what ships: docs/gallery.md and docs/images.
 
     python scripts/make_gallery.py
 
 astronaut (NASA, public domain), chelsea (Stefan van der Walt, CC0), coffee (Rachel Michetti, CC0),
-rocket (SpaceX, CC0).
+rocket (SpaceX, CC0); camera (Lav Varshney, CC0), horse (public domain), hubble_deep_field (NASA,
+public domain), moon (NASA, public domain).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,21 +21,55 @@ from stylize.imaging.files import Pixels
 from stylize.imaging.geometry import resize, shrink_to
 from stylize.imaging.sheet import contact_sheet
 from stylize.imaging.write import write_picture
+from stylize.inference.stylizer import Stylizer
 from stylize.zoo import list_styles
 
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
 SIDE = 384
-"""Longer side of the pictures in the README, px; they are restyled at this size."""
+"""Longer side of the pictures, px; they are restyled at this size."""
+
+HARD = ("camera", "horse", "hubble_deep_field", "moon")
+HARD_SIDE = 288
+"""What instance norm may fill with blobs and noise: flat sky, white, night, low contrast."""
 
 STROKE_STYLE = "the_scream"
 
-IMAGES = Path(__file__).parents[1] / "docs" / "images"
+DOCS = Path(__file__).parents[1] / "docs"
+IMAGES = DOCS / "images"
+
+PAGE = """# Every style on the same four photos
+
+Made by `python scripts/make_gallery.py` with what ships, without a GPU;
+[the cards](../models/README.md) tell how each was trained. The photos come with scikit-image:
+astronaut (NASA), Chelsea the cat (Stefan van der Walt), coffee (Rachel Michetti), rocket (SpaceX).
+"""
+
+HARD_PAGE = """
+## Where it is hard
+
+Instance norm divides by the contrast of each feature, and where there is none it has only noise to
+enlarge. A flat sky (Lav Varshney), white paper, the night (NASA), little contrast (NASA):
+
+![Four hard pictures in every style](images/hard.jpg)
+
+NOTES
+"""
 
 
-def photo(name: str) -> Pixels:
+def photo(name: str, side: int = SIDE) -> Pixels:
     """One of scikit-image's pictures, (H, W, 3)."""
-    pixels: Pixels = np.asarray(getattr(data, name)())
-    return shrink_to(pixels, SIDE)
+    pixels = np.asarray(getattr(data, name)())
+    if pixels.dtype == bool:
+        pixels = pixels * np.uint8(255)
+    if pixels.ndim == 2:
+        pixels = np.dstack([pixels] * 3)
+    small: Pixels = shrink_to(pixels, side)
+    return small
+
+
+def rows(photos: Sequence[Pixels], styles: Sequence[Stylizer]) -> list[list[Pixels]]:
+    """Each photo and what the styles make of it."""
+    return [[one, *(style(one) for style in styles)] for one in photos]
 
 
 def strokes() -> Image.Image:
@@ -48,20 +84,36 @@ def strokes() -> Image.Image:
     )
 
 
+def page(styles: dict[str, Stylizer]) -> str:
+    """docs/gallery.md, with a strip of pictures for each style."""
+    text = PAGE
+    photos = [photo(name) for name in PHOTOS]
+    for name, style in styles.items():
+        strip = contact_sheet([[style(one) for one in photos]])
+        write_picture(IMAGES / f"gallery-{name}.jpg", strip)
+        text += f"\n## {name}\n\n{style.card.title}\n\n"
+        text += f"![Four photos in the style {name}](images/gallery-{name}.jpg)\n"
+    return text + HARD_PAGE
+
+
 def main() -> None:
-    """Write the pictures of the README and of docs/."""
+    """Write the pictures of the README and of docs/, and docs/gallery.md."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     photos = [photo(name) for name in PHOTOS]
     names = [style.name for style in list_styles() if style.origin == "shipped"]
-    shown = [name for name in names if not name.endswith("_batch")]
     styles = {name: stylize.load(name) for name in names}
-    rows = [[one, *(styles[name](one) for name in shown)] for one in photos]
-    write_picture(IMAGES / "gallery.jpg", contact_sheet(rows, ["photo", *shown]))
-    instance, batch = styles["starry_night"], styles["starry_night_batch"]
-    rows = [[one, instance(one), batch(one)] for one in photos]
-    sheet = contact_sheet(rows, ["photo", "instance norm", "batch norm"])
-    write_picture(IMAGES / "instance_against_batch.jpg", sheet)
+    shown = {name: style for name, style in styles.items() if not name.endswith("_batch")}
+    labels = ["photo", *shown]
+    columns = list(shown.values())
+    write_picture(IMAGES / "gallery.jpg", contact_sheet(rows(photos, columns), labels))
+    hard = [photo(name, HARD_SIDE) for name in HARD]
+    write_picture(IMAGES / "hard.jpg", contact_sheet(rows(hard, columns), labels))
+    for name in ("starry_night", "the_scream"):
+        pair = [styles[name], styles[f"{name}_batch"]]
+        sheet = contact_sheet(rows(photos, pair), ["photo", "instance norm", "batch norm"])
+        write_picture(IMAGES / f"instance_against_batch-{name}.jpg", sheet)
     write_picture(IMAGES / "strokes.jpg", strokes())
+    (DOCS / "gallery.md").write_text(page(shown), encoding="utf-8")
 
 
 if __name__ == "__main__":

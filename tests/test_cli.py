@@ -59,7 +59,7 @@ def test_apply_through_openvino_imports_no_torch(
 
 def test_help_and_version(run: Run) -> None:
     assert run("--version").stdout == f"stylize {stylize.__version__}\n"
-    for command in ("apply", "styles", "train", "compare", "export", "import", "info"):
+    for command in ("apply", "styles", "train", "compare", "ablate", "export", "import", "info"):
         assert command in run("--help").stdout
         assert run(command, "--help").returncode == 0
 

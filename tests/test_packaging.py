@@ -50,7 +50,9 @@ def test_the_wheel_holds_what_it_needs(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for name in (
         "stylize/py.typed",
+        "stylize/comparison/page.html.jinja",
         "stylize/comparison/report.html.jinja",
+        "stylize/ablation/report.html.jinja",
         "stylize/shipped/configs/batch_norm.toml",
         "stylize/shipped/models/starry_night.safetensors",
         "stylize/shipped/models/README.md",

@@ -15,7 +15,7 @@ PAGES = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "models" / "R
 
 
 @pytest.mark.parametrize(
-    "command", ["apply", "styles", "train", "compare", "export", "import", "info"]
+    "command", ["apply", "styles", "train", "compare", "ablate", "export", "import", "info"]
 )
 def test_commands_and_options_exist(run: Run, command: str) -> None:
     shown = run(command, "--help").stdout
