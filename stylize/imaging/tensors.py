@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,19 @@ from torch import Tensor
 
 from stylize.imaging.files import Pixels
 from stylize.imaging.levels import as_floats
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+
+
+def each_picture(batch: Tensor, restyle: Callable[[Floats], Floats]) -> Tensor:
+    """Restyle a batch picture by picture: (N, 3, H, W) -> the same, on its device, of its type.
+
+    Args:
+        restyle: (H, W, 3) float32 -> the same.
+    """
+    pictures = batch.detach().permute(0, 2, 3, 1).float().cpu().numpy()
+    found = torch.from_numpy(np.stack([restyle(picture) for picture in pictures]))
+    return found.permute(0, 3, 1, 2).contiguous().to(batch.device, batch.dtype)
 
 
 def from_floats(values: Tensor, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

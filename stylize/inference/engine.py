@@ -56,8 +56,12 @@ class Engine(Protocol):
             StylizeError: the memory does not suffice.
         """
 
-    def restyle_batch(self, batch: Tensor) -> Tensor:
-        """(N, 3, H, W), float in 0..1 -> the same, on the same device and of the same type."""
+    def restyle_batch(self, batch: Tensor, memory: int | None) -> Tensor:
+        """(N, 3, H, W), float in 0..1 -> the same, on the same device and of the same type.
+
+        Args:
+            memory: bytes that restyling one picture may take; None: by what is free.
+        """
 
 
 @dataclass(frozen=True)

@@ -71,14 +71,11 @@ class OpenVINOEngine:
         backend = OpenVINOBackend(self.model.arrays, self._compile)
         return Streamer(plan, self._norms, backend, cut, on_progress).restyle(pixels)
 
-    def restyle_batch(self, batch: Tensor) -> Tensor:
+    def restyle_batch(self, batch: Tensor, memory: int | None) -> Tensor:
         """(N, 3, H, W), float in 0..1 -> the same, picture by picture."""
-        import torch
+        from stylize.imaging.tensors import each_picture
 
-        pictures = batch.detach().permute(0, 2, 3, 1).float().cpu().numpy()
-        restyled = [self.restyle(picture, None, lambda done: None) for picture in pictures]
-        found = torch.from_numpy(np.stack(restyled)).permute(0, 3, 1, 2)
-        return found.contiguous().to(batch.device, batch.dtype)
+        return each_picture(batch, lambda one: self.restyle(one, memory, lambda done: None))
 
     def _restyle_whole(self, picture: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         height, width = picture.shape[:2]

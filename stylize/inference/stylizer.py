@@ -145,4 +145,4 @@ class Stylizer:
             )
         if 0 in batch.shape:
             raise UsageError(f"a picture needs at least one pixel, not {tuple(batch.shape)}")
-        return self.engine.restyle_batch(batch)
+        return self.engine.restyle_batch(batch, self.memory)

@@ -18,7 +18,7 @@ from stylize.devices import (
 )
 from stylize.errors import StylizeError
 from stylize.imaging.levels import as_floats
-from stylize.imaging.tensors import from_floats
+from stylize.imaging.tensors import each_picture, from_floats
 from stylize.inference.memory import cut_picture, fits_whole, free_memory
 from stylize.inference.streaming import Progress, Streamer
 from stylize.inference.torch_backend import TorchBackend
@@ -68,15 +68,20 @@ class TorchEngine:
         fits = fits_whole(self.name, self._plan, height, width, memory, free)
         if self._device.type != "cpu" and fits:
             batch = torch.from_numpy(as_floats(pixels)).permute(2, 0, 1)[None]
-            restyled = self.restyle_batch(batch)[0].permute(1, 2, 0)
+            restyled = self._restyle_whole(batch)[0].permute(1, 2, 0)
             return from_floats(restyled, pixels.dtype)
         cut = cut_picture(self._plan, height, width, 6 * pixels.itemsize, memory, free)
         with torch.inference_mode():
             streamer = Streamer(self._plan, self._norms, self._backend, cut, on_progress)
             return streamer.restyle(pixels)
 
-    def restyle_batch(self, batch: Tensor) -> Tensor:
-        """(N, 3, H, W), float in 0..1 -> the same, in one pass."""
+    def restyle_batch(self, batch: Tensor, memory: int | None) -> Tensor:
+        """(N, 3, H, W), float in 0..1 -> the same: in one pass, or within a budget one by one."""
+        if memory is None:
+            return self._restyle_whole(batch)
+        return each_picture(batch, lambda one: self.restyle(one, memory, lambda done: None))
+
+    def _restyle_whole(self, batch: Tensor) -> Tensor:
         photo = batch.to(self._device, torch.float32, memory_format=torch.channels_last)
         try:
             with torch.inference_mode(), autocast(self._device, self.precision):

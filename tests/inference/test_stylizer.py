@@ -94,3 +94,16 @@ def test_unknown_devices_and_styles() -> None:
     for device in ("gpu", "cuda:99", "xpu"):
         with pytest.raises(UsageError, match="device"):
             stylize.load(device=device)
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_tensors_keep_to_the_budget(trained: Trained, backend: str) -> None:
+    batch = torch.rand(2, 3, 120, 90)
+    expected = Stylizer(trained.instance, "cpu", backend=backend)(batch)
+    budget = 2 << 20  # bands of a few rows; a whole pass takes 330 bytes a pixel and more
+    found = Stylizer(trained.instance, "cpu", memory=budget, backend=backend)(batch)
+    assert found.shape == batch.shape
+    # Bands differ from the whole by the order of float32 sums.
+    assert (found - expected).abs().max() < 1 / 255
+    with pytest.raises(UsageError, match="need at least"):
+        Stylizer(trained.instance, "cpu", memory=1000, backend=backend)(batch)
