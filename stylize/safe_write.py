@@ -79,5 +79,14 @@ def check_output(output: Path, suffix: str, overwrite: bool) -> None:
         raise UsageError(f"{output} must end in {suffix}")
     if not output.parent.is_dir():
         raise UsageError(f"no such folder: {output.parent}")
+    check_free(output, overwrite)
+
+
+def check_free(output: Path, overwrite: bool) -> None:
+    """Refuse to replace a file unasked.
+
+    Raises:
+        StylizeError: it exists.
+    """
     if output.exists() and not overwrite:
         raise StylizeError(f"{output} exists; give --overwrite to replace it, or another --output")

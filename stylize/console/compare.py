@@ -12,12 +12,11 @@ from tqdm import tqdm
 from stylize.comparison import report
 from stylize.comparison.experiment import compare_models
 from stylize.console.bars import advance, say
-from stylize.errors import StylizeError
 from stylize.held_out import split
 from stylize.imaging.files import find_pictures
 from stylize.imaging.write import write_picture
 from stylize.inference.stylizer import Stylizer
-from stylize.safe_write import atomic_file, make_folder
+from stylize.safe_write import atomic_file, check_free, make_folder
 
 
 def run_comparison(
@@ -44,10 +43,7 @@ def run_comparison(
     paths = paths[:: math.ceil(len(paths) / limit)]
     page, picture = output / "report.html", output / "sheet.png"
     for path in (page, picture):
-        if path.exists() and not overwrite:
-            raise StylizeError(
-                f"{path} exists; give --overwrite to replace it, or another --output"
-            )
+        check_free(path, overwrite)
 
     stylizers = [Stylizer(model, device) for model in models]
     with tqdm(desc="comparing", unit="photo", disable=quiet, leave=False) as bar:
