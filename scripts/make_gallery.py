@@ -53,9 +53,9 @@ enlarge. A flat sky (Lav Varshney), white paper, the night (NASA), little contra
 ![Four hard pictures in every style](images/hard.jpg)
 
 No borders. Looked at closely, all have some of the fine diagonal hatching of Starry Night, in which
-they began. White paper and flat sky become one colour of the painting, with a halo around what stands
-before them. The night and the moon fall into areas of the painting's main colours where
-the picture gives no reason for them, most of all in the_scream and udnie: instance norm makes as much
+they began. White paper and flat sky become one colour of the painting, with a halo around what
+stands before them. The night and the moon fall into areas of the painting's main colours where the
+picture gives no reason for them, most of all in the_scream and udnie: instance norm makes as much
 of the contrast in a calm sky as of that in a crowd. The rocket's sky above shows the same. Starry
 Night lays its hatching over everything dark. `--strength 0.6` softens all of it.
 """
