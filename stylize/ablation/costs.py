@@ -6,10 +6,12 @@ all of them, and none inherits another's memory.
 
 from __future__ import annotations
 
+import signal
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, fields
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,6 +24,7 @@ import torch
 
 from stylize.ablation.plan import Experiment, Run
 from stylize.devices import resolve_device
+from stylize.errors import StylizeError
 from stylize.inference.stylizer import Stylizer
 from stylize.training.trainer import Trainer
 
@@ -64,6 +67,9 @@ def measure_costs(
 
     Returns:
         Costs by norm.
+
+    Raises:
+        StylizeError: a measuring process was killed.
     """
     found: dict[str, list[Cost]] = {run.norm: [] for run in models}
     for _ in range(ROUNDS):
@@ -84,9 +90,19 @@ def measure_costs(
 def _alone(
     measurement: Callable[..., tuple[float, float]], *arguments: object
 ) -> tuple[float, float]:
-    """Measure in a fresh process: spawned, as a GPU and OpenMP's threads do not survive a fork."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(measurement, *arguments).result()
+    """Measure in a fresh process: spawned, as a GPU and OpenMP's threads do not survive a fork.
+
+    Ctrl-C is for the parent, which waits for the little that is left.
+    """
+    ignore = (signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(1, get_context("spawn"), signal.signal, ignore) as process:
+        try:
+            return process.submit(measurement, *arguments).result()
+        except BrokenProcessPool as error:
+            raise StylizeError(
+                "a process that measured time and memory was ended from outside, perhaps for want "
+                "of memory; the same command measures again"
+            ) from error
 
 
 def _measure_step(experiment: Experiment, run: Run) -> tuple[float, float]:

@@ -64,10 +64,11 @@ def run_ablation(experiment: Experiment, folder: Path, overwrite: bool, quiet: b
     with stop_on_signal() as stopped:
         records = _perform_all(experiment, folder, stopped, quiet)
     if stopped:
-        say(quiet, "stopped; the same command goes on")
-        raise typer.Exit(INTERRUPTED)
-
-    results = _finish(experiment, folder, records, quiet)
+        raise _stop(quiet)
+    try:
+        results = _finish(experiment, folder, records, quiet)
+    except KeyboardInterrupt:
+        raise _stop(quiet) from None
     for name, content in report.files(results).items():
         with atomic_file(folder / name) as temporary:
             temporary.write_bytes(content)
@@ -75,6 +76,11 @@ def run_ablation(experiment: Experiment, folder: Path, overwrite: bool, quiet: b
     for sentence in conclusion(results):
         say(quiet, sentence)
     typer.echo(str(folder / report.PAGE))
+
+
+def _stop(quiet: bool) -> typer.Exit:
+    say(quiet, "stopped; the same command goes on")
+    return typer.Exit(INTERRUPTED)
 
 
 def _perform_all(
