@@ -50,9 +50,9 @@ def print_styles(as_json: bool) -> None:
     pictures = shows_pictures(console)
     columns = ["style", "painting", "norm", "held-out loss", "from"]
     table = Table(*([""] if pictures else []), *columns, box=None, pad_edge=False)
-    # A name is there to be typed: the painting's title gives way.
-    table.columns[-len(columns)].min_width = max(len(entry["name"]) for entry in entries)
-    table.columns[-1].min_width = len("shipped")
+    for column in table.columns:
+        # A name is there to be typed: only the painting's title gives way.
+        column.no_wrap = column.header != "painting"
     for entry in entries:
         loss = entry.get("held_out_loss")
         table.add_row(
