@@ -145,6 +145,8 @@ def test_it_answers_as_its_teacher_does() -> None:
     photo = to_tensor([shrink_to(data.coffee(), 256)])
     with torch.inference_mode():
         wanted, found = (one(photo, student.layers) for one in (teacher, student))
-    for layer in DEFAULT_STYLE_LAYERS["vgg19"] + DEFAULT_CONTENT_LAYERS["vgg19"]:
+    used = DEFAULT_STYLE_LAYERS["vgg19"] + DEFAULT_CONTENT_LAYERS["vgg19"]
+    for layer in student.layers:
         missed = (found[layer] - wanted[layer]).square().mean() / wanted[layer].square().mean()
-        assert missed < 0.25, layer  # 0.10 to 0.19 measured
+        # 0.09 to 0.144 measured; of the others relu1_1 misses most, 0.27.
+        assert missed < (0.15 if layer in used else 0.3), layer
