@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 
@@ -44,6 +44,12 @@ class Spread:
         return sum(a < b for a, b in zip(self.values, other.values, strict=True))
 
 
+def shown_runs(experiment: Experiment, records: Mapping[Run, Record]) -> list[Run]:
+    """The runs of the first seed that came to their end: one of each norm, to be looked at."""
+    first = [run for run in experiment.main if run.seed == experiment.config.seed]
+    return [run for run in first if records[run].final]
+
+
 @dataclass(frozen=True)
 class Results:
     """All that a report shows."""
@@ -52,11 +58,14 @@ class Results:
     records: dict[Run, Record]
     costs: dict[str, Cost]
     rows: list[Row]
-    """Photos, and what the first seed's network of each norm makes of them."""
-    shown: list[str]
-    """Norms of the rows' pictures."""
+    """Photos, and what the `shown_runs` make of them."""
     perceptual: str
     device: str
+
+    @property
+    def shown(self) -> list[str]:
+        """Norms of the rows' pictures."""
+        return [run.norm for run in shown_runs(self.experiment, self.records)]
 
     def of(self, norm: str, batch_size: int | None = None) -> list[Record]:
         """The finished runs of a norm, by seed: the main ones, or those of the batch sweep."""

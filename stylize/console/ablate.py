@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import typer
@@ -19,7 +18,7 @@ from stylize.ablation.run import (
     perform,
     read_record,
 )
-from stylize.ablation.summary import Results, conclusion
+from stylize.ablation.summary import Results, conclusion, shown_runs
 from stylize.comparison.experiment import restyle_rows
 from stylize.console.bars import (
     INTERRUPTED,
@@ -29,14 +28,12 @@ from stylize.console.bars import (
     stop_on_signal,
 )
 from stylize.errors import StylizeError
-from stylize.held_out import split
-from stylize.imaging.files import check_file, find_pictures
-from stylize.imaging.synthetic import Source, Synthetic
+from stylize.imaging.files import check_file
 from stylize.imaging.write import write_picture
 from stylize.inference.stylizer import Stylizer
 from stylize.networks.perceptual import load_perceptual
 from stylize.safe_write import atomic_file
-from stylize.training.trainer import HELD_OUT_GENERATED
+from stylize.training.data import split_content
 
 SHOWN = 4
 """Photos on the sheet, of those that no run saw."""
@@ -113,29 +110,20 @@ def _finish(
     experiment: Experiment, folder: Path, records: dict[Run, Record], quiet: bool
 ) -> Results:
     """What needs finished networks: costs, and pictures to look at."""
-    first = [run for run in experiment.main if run.seed == experiment.config.seed]
-    models = {run: model_path(folder, run) for run in first if records[run].final}
+    models = {run: model_path(folder, run) for run in shown_runs(experiment, records)}
     with tqdm(
         total=len(models) * ROUNDS, desc="time and memory", disable=quiet, leave=False
     ) as bar:
         costs = measure_costs(experiment, models, lambda: advance(bar))
     stylizers = [Stylizer(path, experiment.config.device) for path in models.values()]
-    rows = restyle_rows(stylizers, _shown(experiment), SHOWN)[0] if stylizers else []
+    held_out = split_content(experiment.content, experiment.config.seed)[1]
+    photos = held_out[:: max(1, len(held_out) // SHOWN)]  # none of which a run saw
+    rows = restyle_rows(stylizers, photos, SHOWN)[0] if stylizers else []
     return Results(
         experiment,
         records,
         costs,
         rows,
-        [run.norm for run in models],
         load_perceptual(experiment.config.perceptual).name,
         str(stylizers[0].engine.device) if stylizers else experiment.config.device,
     )
-
-
-def _shown(experiment: Experiment) -> Sequence[Source]:
-    """Pictures that no run saw."""
-    if experiment.content is None:
-        seed = experiment.config.seed
-        return [Synthetic(seed, HELD_OUT_GENERATED + number) for number in range(SHOWN)]
-    held_out = split(find_pictures(experiment.content))[1]
-    return held_out[:: max(1, len(held_out) // SHOWN)]

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from stylize.errors import StylizeError
-from stylize.imaging.files import Pixels, read_rgb
+from stylize.held_out import split
+from stylize.imaging.files import Pixels, find_pictures, read_rgb
 from stylize.imaging.geometry import resize_shorter_side
 from stylize.imaging.synthetic import Source, Synthetic, read_source
 from stylize.imaging.tensors import to_tensor
@@ -25,6 +26,9 @@ ten photos over and over learns those ten."""
 
 GENERATED = 256
 """Generated pictures where there is no photo."""
+
+HELD_OUT_GENERATED, FIRST_HELD_OUT = 4, 1_000_000
+"""How many generated pictures are held out where there is no photo, and the first one's number."""
 
 MAX_ZOOM = 1.5
 """A crop shows the whole shorter side at the least and 1 / MAX_ZOOM of it at the most."""
@@ -42,6 +46,25 @@ def with_generated(photos: Sequence[Path], seed: int) -> list[Source]:
     """The photos, and generated pictures where they are too few."""
     count = ENOUGH_PHOTOS - len(photos) if photos else GENERATED
     return [*photos, *(Synthetic(seed, number) for number in range(count))]
+
+
+def split_content(content: Path | None, seed: int) -> tuple[list[Path], list[Source]]:
+    """What is trained on, and what is held out.
+
+    Args:
+        content: a folder of photos; None: generated pictures, of which HELD_OUT_GENERATED are held
+            out, and no photo is there to be trained on.
+        seed: of generated pictures.
+
+    Raises:
+        UsageError: a missing or empty folder.
+    """
+    if content is None:
+        return [], [
+            Synthetic(seed, FIRST_HELD_OUT + number) for number in range(HELD_OUT_GENERATED)
+        ]
+    photos, held_out = split(find_pictures(content))
+    return photos, [*held_out]
 
 
 class PhotoSampler:

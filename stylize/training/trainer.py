@@ -31,11 +31,10 @@ from stylize.held_out import (
     HeldOutLoss,
     held_out_loss,
     measure,
-    split,
 )
-from stylize.imaging.files import Pixels, find_pictures
+from stylize.imaging.files import Pixels
 from stylize.imaging.geometry import crop_centre, resize_shorter_side, thumbnail
-from stylize.imaging.synthetic import Source, Synthetic, read_source
+from stylize.imaging.synthetic import read_source
 from stylize.imaging.tensors import to_pixels, to_tensor
 from stylize.losses import PerceptualLoss, style_targets
 from stylize.model_file import (
@@ -52,7 +51,7 @@ from stylize.networks.perceptual import (
 )
 from stylize.networks.transformer import TransformerNet
 from stylize.training.checkpoint import Checkpoint, load_checkpoint, pack, unpack
-from stylize.training.data import PhotoSampler, load_style, with_generated
+from stylize.training.data import PhotoSampler, load_style, split_content, with_generated
 from stylize.training.distributed import World
 from stylize.training.guard import AstrayError, Guard
 from stylize.training.schedule import learning_rate_factor
@@ -60,9 +59,6 @@ from stylize.training.start import NEAREST, RANDOM, describe_start, load_nearest
 
 PREVIEW_PHOTOS = 4
 """Photos on the preview strip, the first held-out ones."""
-
-HELD_OUT_GENERATED = 1_000_000
-"""Number of the first generated picture that is held out, where there are no photos."""
 
 LOG = logging.getLogger("stylize")
 
@@ -111,13 +107,9 @@ class Trainer:
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
         style_image = load_style(painting, config.style_size)
-        self.photos: list[Path] = []
-        self.held_out: list[Source] = [
-            Synthetic(config.seed, HELD_OUT_GENERATED + number) for number in range(PREVIEW_PHOTOS)
-        ]
-        if content is not None:
-            self.photos, held_out = split(find_pictures(content))
-            self.held_out = [*held_out[:: math.ceil(len(held_out) / config.held_out_photos)]]
+        self.photos, held_out = split_content(content, config.seed)
+        every = math.ceil(len(held_out) / config.held_out_photos) if content else 1
+        self.held_out = held_out[::every]
         self.sources = with_generated(self.photos, config.seed)
         self.world = world
         together = config.batch_size * world.size

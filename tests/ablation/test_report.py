@@ -48,7 +48,6 @@ def results(small_perceptual: Path, tmp_path: Path) -> Results:
         {run: make_record(run) for run in experiment.runs},
         costs,
         [Row("<i>.png", make_picture(20, 30), [make_picture(20, 30, n) for n in range(3)])],
-        ["instance", "batch", "none"],
         "tiny-vgg",
         "cpu",
     )
@@ -88,7 +87,7 @@ def test_a_run_that_diverged_is_counted_and_not_averaged(results: Results) -> No
 def test_nothing_finished_is_said(results: Results) -> None:
     for run in results.records:
         results.records[run] = Record()
-    empty = dataclasses.replace(results, costs={}, rows=[], shown=[])
+    empty = dataclasses.replace(results, costs={}, rows=[])
     assert conclusion(empty) == ["No run came to its end."]
     assert set(report.files(empty)) == {
         "report.html", "results.csv", "curves.png", "robustness.png", "batch-sizes.png",
