@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -154,7 +155,10 @@ def start(*words: object, before: Callable[[], None] | None = None) -> subproces
 def test_an_interrupted_batch_leaves_whole_files(
     trained: Trained, tmp_path: Path, number: signal.Signals
 ) -> None:
-    photos = [save_picture(tmp_path / f"{n:02}.png", 300, 300, n) for n in range(30)]
+    # One is done soon; the others would take far longer than a busy machine may look away.
+    photos = [save_picture(tmp_path / "00.png", 100, 100)]
+    large = save_picture(tmp_path / "large.png", 1200, 1200)
+    photos += [Path(shutil.copy(large, tmp_path / f"{n:02}.png")) for n in range(1, 30)]
     out = tmp_path / "out"
     process = start("apply", *photos, "-s", trained.instance, "-o", out, "--device", "cpu")
     deadline = time.monotonic() + 120
