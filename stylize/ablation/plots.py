@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from stylize.ablation.probes import BRIGHTNESSES, CONTRASTS, Altered
 from stylize.ablation.summary import Results, Spread
@@ -51,12 +51,7 @@ def _curves(results: Results) -> Figure:
         axes[0, column].set_xlabel("steps")
         axes[1, column].set_xlabel(f"seconds of training on {results.device}")
         for row in axes:
-            row[column].set_yscale("log")
-            for axis_ticks in (
-                row[column].yaxis.set_major_formatter,
-                row[column].yaxis.set_minor_formatter,
-            ):
-                axis_ticks(FuncFormatter(lambda level, _: f"{level:.2g}"))
+            _log_scale(row[column])
             row[column].grid(alpha=0.3, which="both")
     _legend(axes[0, 0])
     return figure
@@ -121,6 +116,15 @@ def _line(
     axes.plot(at, means, style, color=colour, marker=MARKERS[norm], markersize=4, label=label)
     lows, highs = ([limit(s.values) for s in spreads] for limit in (min, max))
     axes.fill_between(at, lows, highs, color=colour, alpha=0.2, linewidth=0)
+
+
+def _log_scale(axes: Axes) -> None:
+    """Losses on a logarithmic axis, with as many plain numbers beside it as can be read."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 10 * low else range(1, 10)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda level, _: f"{level:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _legend(axes: Axes) -> None:
