@@ -43,8 +43,11 @@ def test_every_size_is_as_with_torch(
     pixels = np.random.default_rng(seed).random((height, width, 3), np.float32)
     found, expected = (one.restyle(pixels) for one in pair)
     # Sums in another order: some hundred roundings of 2^-24 on values of up to 10, enlarged by the
-    # norms' 1 / deviation.
-    np.testing.assert_allclose(found, expected, atol=2e-5, rtol=0)
+    # norms' 1 / deviation. In a strip of one pixel, extended to equal rows, a plane in the middle
+    # has two or three numbers, and each instance norm enlarges what rounding put between them: of
+    # all 1,400 strips that are drawn from here 1.9e-3 is the most, half a level of a file.
+    strip = pair[0].card.norm == "instance" and min(height, width) == 1
+    np.testing.assert_allclose(found, expected, atol=1 / 255 if strip else 2e-5, rtol=0)
 
 
 def test_levels_are_within_one(pair: tuple[Stylizer, Stylizer]) -> None:
