@@ -5,7 +5,9 @@
 Usual: random weights, Adam at 1e-3, batches of 4, 256 px, float32, torch's own instance norm and
 layout. Beside it stylize from random weights, and as it is: from the nearest shipped style that was
 not trained on this painting. All learn from vgg19-slim and are measured by it on the same held-out
-photos; only training time counts. Prints Markdown, and writes the curves as CSV.
+photos; only training time counts. Prints Markdown, and writes the curves as CSV. A second table
+takes the gain apart: what is ours joins the usual recipe one by one, each time for as long as
+stylize took.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from plain_apply import Transformer
 from torch import Tensor, nn
 
 from stylize.config import TrainConfig
+from stylize.devices import resolve_precision
 from stylize.held_out import held_out_loss, measure, split
 from stylize.imaging.files import find_pictures
 from stylize.losses import PerceptualLoss, style_targets
@@ -34,6 +37,9 @@ from stylize.training.trainer import Trainer
 
 LOSSES_AT = (0, 10, 25, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1200, 1600, 2400)
 """Steps at which the held-out loss is measured."""
+
+Evaluate = Callable[[Callable[[Tensor], Tensor]], float]
+"""The held-out loss of a network."""
 
 
 @dataclass
@@ -83,10 +89,53 @@ def ours(config: TrainConfig, painting: Path, content: Path, warm: bool) -> Trai
     return trainer
 
 
+def apart(
+    config: TrainConfig, painting: Path, content: Path, evaluate: Evaluate, seconds: float
+) -> Iterator[tuple[str, int, float]]:
+    """From the usual recipe to stylize from random weights, each with what the one before has.
+
+    Yields what is added, how many steps the seconds made, and the held-out loss after them.
+    """
+    plain = Plain(config, painting, content)
+    done = after(plain.steps(), seconds)
+    yield "the usual recipe", done, evaluate(plain.network.eval())
+    network = replace(
+        config,
+        batch_size=4,
+        decay="none",
+        warmup_steps=0,
+        gradient_clip=1e9,
+        lattice_weight=0.0,
+        gamut_weight=0.0,
+    )
+    batch = replace(network, batch_size=config.batch_size)
+    losses = replace(batch, lattice_weight=config.lattice_weight, gamut_weight=config.gamut_weight)
+    precision = resolve_precision(config.precision, torch.device("cpu"))
+    for name, settings in (
+        (f"and our network, first weights and layout, {precision}", network),
+        (f"and batches of {config.batch_size}", batch),
+        ("and the losses for grid and gamut", losses),
+        ("and warm-up, cosine and clipping", config),
+    ):
+        trainer = ours(settings, painting, content, warm=False)
+        done = after(trainer.steps(), seconds)
+        yield name, done, evaluate(trainer.network.eval())
+
+
+def after(steps: Iterator[object], seconds: float) -> int:
+    """Train for so long, and say how many steps that made."""
+    begin, done = time.perf_counter(), 0
+    for _ in steps:
+        done += 1
+        if time.perf_counter() - begin >= seconds:
+            break
+    return done
+
+
 def curve(
     steps: Iterator[object],
     network: nn.Module,
-    evaluate: Callable[[Callable[[Tensor], Tensor]], float],
+    evaluate: Evaluate,
     until: float,
     limit: float,
 ) -> list[Point]:
@@ -166,6 +215,11 @@ def main() -> None:
             rows += [
                 (painting.stem, name, p.step, f"{p.seconds:.1f}", f"{p.loss:.4f}") for p in points
             ]
+        print(f"\n| {painting.stem}, {mine:.0f} s of | steps | held-out loss |")
+        print("|---|---:|---:|")
+        for name, done, found in apart(config, painting, arguments.content, evaluate, mine):
+            print(f"| {name} | {done} | {found:.3f} |", flush=True)
+        print(f"| and the nearest style | {curves['stylize'][-1].step} | {goal:.3f} |", flush=True)
         with arguments.csv.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(("painting", "way", "step", "seconds", "held-out loss"))
