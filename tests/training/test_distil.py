@@ -17,7 +17,15 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "distil_perceptual.py"
 
 def distil(teacher: Path, content: Path, output: Path, steps: int) -> tuple[str, dict[str, float]]:
     """What it wrote on stderr, and what each layer misses of its teacher's features, percent."""
-    command = [sys.executable, SCRIPT, teacher, "--content", content, "--output", output]
+    command: list[str | Path] = [
+        sys.executable,
+        SCRIPT,
+        teacher,
+        "--content",
+        content,
+        "--output",
+        output,
+    ]
     done = subprocess.run(
         [
             *command,
