@@ -17,27 +17,10 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "distil_perceptual.py"
 
 def distil(teacher: Path, content: Path, output: Path, steps: int) -> tuple[str, dict[str, float]]:
     """What it wrote on stderr, and what each layer misses of its teacher's features, percent."""
-    command: list[str | Path] = [
-        sys.executable,
-        SCRIPT,
-        teacher,
-        "--content",
-        content,
-        "--output",
-        output,
-    ]
+    options: list[str | Path] = ["--content", content, "--output", output, "--steps", str(steps)]
+    small = ["--size", "32", "--batch-size", "4", "--learning-rate", "3e-2"]
     done = subprocess.run(
-        [
-            *command,
-            "--steps",
-            str(steps),
-            "--size",
-            "32",
-            "--batch-size",
-            "4",
-            "--learning-rate",
-            "3e-2",
-        ],
+        [sys.executable, SCRIPT, teacher, *options, *small],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
