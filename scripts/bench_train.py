@@ -5,8 +5,8 @@
 Usual: random weights, Adam at 1e-3, batches of 4, 256 px, float32, torch's own instance norm and
 layout. Beside it stylize from random weights, and as it is: from the nearest shipped style that was
 not trained on this painting. All learn from vgg19-slim and are measured by it on the same held-out
-photos; only training time counts. Prints Markdown, and writes the curves as CSV. A second table
-takes the gain apart: what is ours joins the usual recipe one by one, each time for as long as
+photos; only training time counts. Prints Markdown, and writes the curves as CSV and PNG. A second
+table takes the gain apart: what is ours joins the usual recipe one by one, each time for as long as
 stylize took.
 """
 
@@ -15,12 +15,14 @@ from __future__ import annotations
 import argparse
 import csv
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from plain_apply import Transformer
 from torch import Tensor, nn
 
@@ -35,7 +37,7 @@ from stylize.training.data import PhotoSampler, load_style
 from stylize.training.start import load_nearest
 from stylize.training.trainer import Trainer
 
-LOSSES_AT = (0, 10, 25, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1200, 1600, 2400)
+LOSSES_AT = (0, 10, 25, 40, 60, 80, 100, 150, 200, 300, 400, 600, 800, 1200, 1600, 2400)
 """Steps at which the held-out loss is measured."""
 
 Evaluate = Callable[[Callable[[Tensor], Tensor]], float]
@@ -49,6 +51,20 @@ class Point:
     seconds: float
     step: int
     loss: float
+
+
+@dataclass
+class Row:
+    """A point of one way on one painting."""
+
+    painting: str
+    way: str
+    point: Point
+
+
+OURS, SCRATCH, USUAL = "stylize", "from random weights", "the usual recipe"
+COLOURS = {OURS: "#0072b2", SCRATCH: "#56b4e9", USUAL: "#d55e00"}
+"""Told apart by the colour-blind too (Okabe and Ito, 2008)."""
 
 
 class Plain:
@@ -154,6 +170,28 @@ def curve(
     return points
 
 
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Held-out loss against time, a panel a painting."""
+    paintings = list(dict.fromkeys(row.painting for row in rows))
+    figure = Figure(figsize=(4.2 * len(paintings), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(paintings), squeeze=False, sharey=True)[0]
+    for panel, painting in zip(panels, paintings, strict=True):
+        for way, colour in COLOURS.items():
+            points = [row.point for row in rows if (row.painting, row.way) == (painting, way)]
+            seconds, losses = [p.seconds for p in points], [p.loss for p in points]
+            panel.plot(seconds, losses, color=colour, marker="o", markersize=3, label=way)
+        panel.set_yscale("log")
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        panel.yaxis.set_minor_formatter(NullFormatter())
+        panel.grid(alpha=0.3)
+        panel.set_title(painting)
+        panel.set_xlabel("seconds of training")
+    panels[0].set_ylabel("held-out loss")
+    panels[0].legend()
+    figure.savefig(path, dpi=110)
+
+
 def reached(points: list[Point], loss: float) -> float | None:
     """Seconds until a loss was reached, between two measurements on a straight line."""
     for before, after in pairwise(points):
@@ -174,7 +212,7 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, default=Path("curves.csv"))
     arguments = parser.parse_args()
     config = TrainConfig(steps=arguments.steps, warmup_steps=10, precision="auto")
-    rows = []
+    rows: list[Row] = []
     for painting in arguments.paintings:
         held_out = split(find_pictures(arguments.content))[1][: arguments.photos]
         warm = ours(config, painting, arguments.content, warm=True)
@@ -187,15 +225,13 @@ def main() -> None:
         ) -> float:
             return measure(network, loss, photos).total
 
-        curves = {"stylize": curve(warm.steps(), warm.network, evaluate, 0.0, 1e9)}
-        goal, mine = curves["stylize"][-1].loss, curves["stylize"][-1].seconds
+        curves = {OURS: curve(warm.steps(), warm.network, evaluate, 0.0, 1e9)}
+        goal, mine = curves[OURS][-1].loss, curves[OURS][-1].seconds
         limit = arguments.limit * mine
         scratch = ours(replace(config, steps=2400), painting, arguments.content, warm=False)
-        curves["from random weights"] = curve(
-            scratch.steps(), scratch.network, evaluate, goal, limit
-        )
+        curves[SCRATCH] = curve(scratch.steps(), scratch.network, evaluate, goal, limit)
         plain = Plain(config, painting, arguments.content)
-        curves["the usual recipe"] = curve(plain.steps(), plain.network, evaluate, goal, limit)
+        curves[USUAL] = curve(plain.steps(), plain.network, evaluate, goal, limit)
         print(f"\n| {painting.stem}, until held-out loss {goal:.3f} | a step | in all | ratio |")
         print("|---|---:|---:|---:|")
         for name, points in curves.items():
@@ -212,18 +248,21 @@ def main() -> None:
                 print(
                     f"| {name} | {each:.2f} | {seconds:.0f} s | {seconds / mine:.1f} |", flush=True
                 )
-            rows += [
-                (painting.stem, name, p.step, f"{p.seconds:.1f}", f"{p.loss:.4f}") for p in points
-            ]
+            rows += [Row(painting.stem, name, point) for point in points]
         print(f"\n| {painting.stem}, {mine:.0f} s of | steps | held-out loss |")
         print("|---|---:|---:|")
         for name, done, found in apart(config, painting, arguments.content, evaluate, mine):
             print(f"| {name} | {done} | {found:.3f} |", flush=True)
-        print(f"| and the nearest style | {curves['stylize'][-1].step} | {goal:.3f} |", flush=True)
+        print(f"| and the nearest style | {curves[OURS][-1].step} | {goal:.3f} |", flush=True)
         with arguments.csv.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(("painting", "way", "step", "seconds", "held-out loss"))
-            writer.writerows(rows)
+            for row in rows:
+                at = row.point
+                writer.writerow(
+                    (row.painting, row.way, at.step, f"{at.seconds:.1f}", f"{at.loss:.4f}")
+                )
+        draw(rows, arguments.csv.with_suffix(".png"))
 
 
 if __name__ == "__main__":
