@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -340,6 +341,20 @@ class TestCompare:
         assert "give it as --perceptual FILE" in done.stderr
         assert (tmp_path / "comparison" / "sheet.png").exists()
         assert_one_line(run(*words, cwd=tmp_path), 1, "exists; give --overwrite")
+
+    def test_what_ships_is_measured_by_the_loss_network_that_ships(
+        self, run: Run, tmp_path: Path
+    ) -> None:
+        save_picture(tmp_path / "photos" / "a.png", 64, 64)
+        done = run("compare", "starry_night", "starry_night_batch", "--photos", "photos",
+                   cwd=tmp_path)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "vgg19-slim, which stands for vgg19-distilled-16x" in done.stderr
+        for norm in ("instance", "batch"):
+            losses = re.search(rf"{norm} +([\d.]+) +([\d.]+) +([\d.]+) ", done.stdout)
+            assert losses, done.stdout
+            content, style, total = map(float, losses.groups())
+            assert total == pytest.approx(content + style, abs=2e-3)  # each is rounded to 1e-3
 
     def test_another_loss_network_measures_nothing(
         self, run: Run, trained: Trained, small_perceptual: Path, tmp_path: Path

@@ -102,8 +102,9 @@ def compare_models(
             stylizers, labels, losses, seconds, strict=True
         )
     ]
-    name = network.name if network else ""
-    return Comparison(models, rows, name, stylizers[0].engine.device, skipped)
+    return Comparison(
+        models, rows, _described(network, stylizers), stylizers[0].engine.device, skipped
+    )
 
 
 def restyle_rows(
@@ -148,7 +149,11 @@ def _find_perceptual(
     """The loss network, or None and the reason."""
     if chosen is not None:
         return load_perceptual(chosen), ""
-    name = str(stylizers[0].card.perceptual.get("name"))
+    trained_with = stylizers[0].card.perceptual
+    name = str(trained_with.get("name"))
+    shipped = load_perceptual(SLIM)
+    if shipped.measures(trained_with.get("sha256")):
+        return shipped, ""
     if name not in (SLIM, *CONVOLUTIONS):
         return None, f"its loss network {name!r} is a file: give it as --perceptual FILE"
     try:
@@ -157,10 +162,21 @@ def _find_perceptual(
         return None, str(error)
 
 
+def _described(network: PerceptualNet | None, stylizers: Sequence[Stylizer]) -> str:
+    """The loss network's name, and whose place it takes; empty for none."""
+    if network is None:
+        return ""
+    names = {one.card.perceptual.get("name") for one in stylizers
+             if one.card.perceptual.get("sha256") == network.stands_for}  # fmt: skip
+    return (
+        f"{network.name}, which stands for {', '.join(map(str, names))}" if names else network.name
+    )
+
+
 def _mismatch(stylizer: Stylizer, network: PerceptualNet) -> str:
     """Why `network` cannot measure this model; empty where it can."""
     trained_with = stylizer.card.perceptual
-    if trained_with.get("sha256") == network.sha256:
+    if network.measures(trained_with.get("sha256")):
         return ""
     return (
         f"it was trained with the loss network {trained_with.get('name')!r}, "

@@ -56,6 +56,8 @@ class PerceptualNet(nn.Module):
         padding_mode: "zeros", as torchvision trained, or "reflect".
         name: what this network is called in cards and messages.
         sha256: of the weights' file, in hexadecimal.
+        stands_for: SHA-256 of the network that it was distilled from, where it gives that one's
+            activations so closely that losses by either are the same.
 
     Raises:
         StylizeError: where the weights do not fit together.
@@ -68,12 +70,14 @@ class PerceptualNet(nn.Module):
         padding_mode: Literal["zeros", "reflect"] = "zeros",
         name: str = "",
         sha256: str = "",
+        stands_for: str = "",
     ) -> None:
         super().__init__()
         self.architecture: Architecture = architecture
         self.padding_mode = padding_mode
         self.name = name
         self.sha256 = sha256
+        self.stands_for = stands_for
         self.layers = _available_layers(weights, architecture, name)
         for index, layer in self.convolution_names():
             self.register_buffer(f"{layer}_weight", weights[f"features.{index}.weight"].clone())
@@ -84,6 +88,10 @@ class PerceptualNet(nn.Module):
     def convolution_names(self) -> list[tuple[int, str]]:
         """(number in torchvision's `features` sequence, layer), shallow to deep."""
         return list(zip(_convolution_indices(self.architecture), self.layers, strict=False))
+
+    def measures(self, sha256: object) -> bool:
+        """Whether its losses are those of the loss network with this SHA-256."""
+        return bool(sha256) and sha256 in (self.sha256, self.stands_for)
 
     def check_layers(self, layers: Sequence[str]) -> None:
         """Raise UsageError where one of `layers` is not to be had from this network."""
@@ -135,8 +143,8 @@ def load_perceptual(name_or_path: str) -> PerceptualNet:
     Args:
         name_or_path: "vgg19-slim", which ships; "vgg16", "vgg19" (torchvision's cache, or a
             download of about 550 MB); or the path of a safetensors file with `features.*` keys,
-            whose widths may be narrower. Its metadata may say `architecture` (default vgg19) and
-            `padding_mode` (default zeros).
+            whose widths may be narrower. Its metadata may say `architecture` (default vgg19),
+            `padding_mode` (default zeros) and `stands_for`.
 
     Raises:
         UsageError: no such name or file.
@@ -174,7 +182,8 @@ def _load_file(path: Path) -> PerceptualNet:
             f"{padding_mode!r}; known are vgg16, vgg19 and zeros, reflect"
         )
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return PerceptualNet(weights, architecture, padding_mode, path.stem, sha256)
+    stands_for = metadata.get("stands_for", "")
+    return PerceptualNet(weights, architecture, padding_mode, path.stem, sha256, stands_for)
 
 
 def _load_torchvision(name: str) -> PerceptualNet:
