@@ -130,7 +130,7 @@ def apart(
     for name, settings in (
         (f"and our network, first weights and layout, {precision}", network),
         (f"and batches of {config.batch_size}", batch),
-        ("and the losses for grid and gamut", losses),
+        ("and the losses for grid and gamut, clamped", losses),
         ("and warm-up, cosine and clipping", config),
     ):
         trainer = ours(settings, painting, content, warm=False)

@@ -60,7 +60,7 @@ class Transformer(nn.Module):
         for n in range(1, 6):
             x = x + self.get_submodule(f"res{n}b")(self.get_submodule(f"res{n}a")(x))
         x = self.out["conv"](self.pad(self.up2(self.up1(x))))
-        return x[..., :height, :width].clamp(0, 1)
+        return x[..., :height, :width]
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ def main() -> None:
     network.load_state_dict(torch.load(weights, weights_only=True))
     photo = transforms.to_tensor(Image.open(source).convert("RGB"))[None]
     with torch.inference_mode():
-        restyled = network(photo)
+        restyled = network(photo).clamp(0, 1)
     transforms.to_pil_image(restyled[0]).save(target, quality=95)
 
 

@@ -55,8 +55,8 @@ class TrainConfig:
     """Factor of the energy of patterns locked to the network's 4 px lattice, 0 and up; 0 lets the
     network fake fine texture with a grid."""
     gamut_weight: float = 10.0
-    """Factor of the mean square by which pictures leave 0..1, 0 and up; the other losses see them
-    clamped, so with 0 nothing calls a pixel back."""
+    """Factor of the mean square by which pictures leave 0..1, 0 and up; the other losses then see
+    them clamped, as a file holds them. 0: they see them as they are."""
     loss_units: Literal["normalised", "paper"] = "normalised"
     """normalised: losses in parts of their target. paper: the raw sums of Johnson et al. 2016."""
     content_layers: tuple[str, ...] = ()

@@ -111,7 +111,7 @@ def measure(
         finally:
             on_photo()
         with torch.inference_mode():
-            terms = loss(restyle(photo), photo)  # which clamps, as a file does
+            terms = loss(restyle(photo).clamp(0, 1), photo)  # as a file does
         content += float(terms.content)
         style += float(terms.style)
         count += 1

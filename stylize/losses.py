@@ -208,7 +208,8 @@ class PerceptualLoss(nn.Module):
         """What `restyled` costs as a picture of `photo`.
 
         The losses see what a file can hold, 0..1: a loss network is glad of colours darker than
-        black, and a viewer then gets something else than what was trained.
+        black, and a viewer then gets something else than what was trained. With a `gamut_weight` of
+        0 they see everything, for nothing else would call a pixel back that has left.
 
         Args:
             restyled: (N, 3, H, W), RGB, may leave 0..1.
@@ -216,7 +217,9 @@ class PerceptualLoss(nn.Module):
             shift: rows and columns that the loss network does not see, at the top and left.
         """
         down, right = shift
-        shown = restyled.float().clamp(0, 1)
+        shown = restyled.float()
+        if self.gamut_weight:
+            shown = shown.clamp(0, 1)
         with torch.no_grad():
             wanted = self.network(photo[..., down:, right:], self.content_layers)
         features = self.network(shown[..., down:, right:], self.content_layers + self.style_layers)

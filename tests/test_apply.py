@@ -140,14 +140,19 @@ def test_a_small_budget_goes_to_disk_and_says_so(
         assert np.abs(np.asarray(one).astype(int) - np.asarray(two)).max() <= 1
 
 
-def start(*words: object, before: Callable[[], None] | None = None) -> subprocess.Popen[str]:
+def start(*words: object, before: Callable[[], None] = lambda: None) -> subprocess.Popen[str]:
+    def prepare() -> None:
+        # A shell that put the tests into the background made them ignore it.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        before()
+
     return subprocess.Popen(
         [sys.executable, "-m", "stylize", *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-        preexec_fn=before,
+        preexec_fn=prepare,
     )
 
 

@@ -103,6 +103,22 @@ def test_the_losses_see_what_a_file_can_hold(small_perceptual: Path) -> None:
     assert torch.all(garish.grad[outside] * (garish - 0.5)[outside] > 0)
 
 
+def test_without_a_price_for_leaving_it_the_losses_see_beyond_0_to_1(
+    small_perceptual: Path,
+) -> None:
+    network = load_perceptual(str(small_perceptual))
+    targets = style_targets(network, torch.rand(1, 3, 40, 40), ["relu1_2"])
+    loss = PerceptualLoss(network, targets, ["relu2_2"], gamut_weight=0.0)
+    photo = torch.rand(1, 3, 16, 16)
+    garish = (3 * photo - 1).requires_grad_()
+    terms = loss(garish, photo)
+    assert terms.content.item() > loss(garish.clamp(0, 1), photo).content.item()
+    terms.total.backward()
+    assert garish.grad is not None
+    # Clamped they would have no gradient there, and a pixel that left would never come back.
+    assert garish.grad[(garish < 0) | (garish > 1)].abs().min() > 0
+
+
 def test_a_shift_hides_rows_and_columns_from_the_loss_network(small_perceptual: Path) -> None:
     network = load_perceptual(str(small_perceptual))
     targets = style_targets(network, torch.rand(1, 3, 40, 40), ["relu1_2"])

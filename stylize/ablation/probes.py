@@ -83,9 +83,9 @@ def alter_photos(
         for number, photo in enumerate(pictures):
             altered = alter(photo, contrast, brightness)
             with torch.inference_mode():
-                restyled = network(altered)
+                restyled = network(altered).clamp(0, 1)  # as a file holds it
                 terms = loss(restyled, altered)
-            restyled = restyled.clamp(0, 1) * 255
+            restyled = restyled * 255
             if len(usual) < len(pictures):
                 usual.append(restyled)
             change = (restyled - usual[number]).square().mean().sqrt()
