@@ -37,6 +37,7 @@ def test_every_shipped_config_is_valid(path: Path) -> None:
         ("steps=0", "steps is 0; it must be at least 1"),
         ("width=9", "width is 9.0; it must be 0.125 to 4.0"),
         ("width=nan", "width is nan"),
+        ("half_size_share=1.5", "half_size_share is 1.5; it must be 0 to 1"),
         ("steps=many", "steps is 'many'; it must be a whole number"),
         ("steps=true", "steps is True; it must be a whole number"),
         ("norm=layer", "norm is 'layer'; it must be one of instance, batch, none"),

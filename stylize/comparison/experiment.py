@@ -166,11 +166,9 @@ def _described(network: PerceptualNet | None, stylizers: Sequence[Stylizer]) -> 
     """The loss network's name, and whose place it takes; empty for none."""
     if network is None:
         return ""
-    names = {one.card.perceptual.get("name") for one in stylizers
-             if one.card.perceptual.get("sha256") == network.stands_for}  # fmt: skip
-    return (
-        f"{network.name}, which stands for {', '.join(map(str, names))}" if names else network.name
-    )
+    trained_with = [one.card.perceptual for one in stylizers]
+    names = {str(net["name"]) for net in trained_with if net.get("sha256") == network.stands_for}
+    return f"{network.name}, which stands for {', '.join(names)}" if names else network.name
 
 
 def _mismatch(stylizer: Stylizer, network: PerceptualNet) -> str:

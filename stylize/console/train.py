@@ -32,6 +32,7 @@ from stylize.training.checkpoint import (
     save_checkpoint,
 )
 from stylize.training.distributed import join_world
+from stylize.training.forecast import seconds_left
 from stylize.training.start import NEAREST
 from stylize.training.trainer import Trainer
 from stylize.zoo import SUFFIX
@@ -146,7 +147,7 @@ def _introduce(trainer: Trainer, quiet: bool) -> None:
             f"from random weights, which takes some five times as many steps",
         )
     left = config.steps - trainer.step
-    minutes = trainer.seconds_a_step() * left / 60
+    minutes = seconds_left(trainer) / 60
     done = f", from step {trainer.step}" if trainer.step else ""
     say(quiet, f"{left} steps{done}, about {max(1, round(minutes))} min")
 

@@ -76,6 +76,7 @@ class PhotoSampler:
         batch_size: samples a step.
         seed: of shuffling, scale, crop and flip.
         shard: which of how many equal parts of each batch `batch` gives.
+        half_size_steps: steps, from the first, whose crops have half that side.
 
     Attributes:
         unreadable: {path: reason} of the files met so far that could not be read; each is replaced
@@ -89,9 +90,11 @@ class PhotoSampler:
         batch_size: int,
         seed: int,
         shard: tuple[int, int] = (0, 1),
+        half_size_steps: int = 0,
     ) -> None:
         self.paths = paths
         self.size = size
+        self.half_size_steps = half_size_steps
         self.batch_size = batch_size
         self.seed = seed
         number, parts = shard
@@ -102,11 +105,12 @@ class PhotoSampler:
         self._order = lru_cache(maxsize=2)(self._shuffle)
 
     def sample(self, step: int, position: int) -> Pixels:
-        """One crop, (size, size, 3) uint8.
+        """One crop, (S, S, 3) uint8, of the step's size S.
 
         Raises:
             StylizeError: none of the photos can be read.
         """
+        size = self.size // 2 if step < self.half_size_steps else self.size
         index = step * self.batch_size + position
         for offset in range(len(self.paths)):
             epoch, place = divmod(index + offset, len(self.paths))
@@ -115,15 +119,15 @@ class PhotoSampler:
                 continue
             try:
                 # The largest side that a crop can ask for, so that drafts lose no detail.
-                photo = read_source(path, enough=round(self.size * MAX_ZOOM))
+                photo = read_source(path, enough=round(size * MAX_ZOOM))
             except StylizeError as error:
                 self.unreadable[path] = str(error)
                 continue
-            return self._crop(photo, np.random.default_rng([self.seed, step, position]))
+            return _crop(photo, size, np.random.default_rng([self.seed, step, position]))
         raise StylizeError(f"none of the {len(self.paths)} photos could be read")
 
     def batch(self, step: int) -> Tensor:
-        """The shard's part of a step: (N, 3, size, size), float32 in 0..1, channels_last."""
+        """The shard's part of a step: (N, 3, S, S), float32 in 0..1, channels_last."""
         return to_tensor([self.sample(step, position) for position in self.positions])
 
     def shift(self, step: int) -> tuple[int, int]:
@@ -149,20 +153,21 @@ class PhotoSampler:
     def _shuffle(self, epoch: int) -> npt.NDArray[np.int64]:
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.paths))
 
-    def _crop(self, photo: Pixels, random: np.random.Generator) -> Pixels:
-        """Random scale, place and flip, by one resampling of the chosen square."""
-        height, width = photo.shape[:2]
-        side = min(height, width) / random.uniform(1.0, MAX_ZOOM)
-        left, top = random.uniform(0, width - side), random.uniform(0, height - side)
-        crop = Image.fromarray(photo).resize(
-            (self.size, self.size),
-            Image.Resampling.BICUBIC,
-            box=(left, top, left + side, top + side),
-        )
-        pixels = np.asarray(crop)
-        return pixels[:, ::-1] if random.random() < 0.5 else pixels
-
 
 def load_style(path: Path, shorter_side: int) -> Tensor:
     """The painting as (1, 3, H, W), float32 in 0..1, its shorter side resized to `shorter_side`."""
     return to_tensor([resize_shorter_side(read_rgb(path), shorter_side)])
+
+
+def _crop(photo: Pixels, size: int, random: np.random.Generator) -> Pixels:
+    """Random scale, place and flip, by one resampling of the chosen square."""
+    height, width = photo.shape[:2]
+    side = min(height, width) / random.uniform(1.0, MAX_ZOOM)
+    left, top = random.uniform(0, width - side), random.uniform(0, height - side)
+    crop = Image.fromarray(photo).resize(
+        (size, size),
+        Image.Resampling.BICUBIC,
+        box=(left, top, left + side, top + side),
+    )
+    pixels = np.asarray(crop)
+    return pixels[:, ::-1] if random.random() < 0.5 else pixels

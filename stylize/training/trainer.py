@@ -6,11 +6,9 @@ whoever drives it shows the progress, and stops by no longer asking.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import logging
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -114,7 +112,9 @@ class Trainer:
         self.world = world
         together = config.batch_size * world.size
         shard = world.rank, world.size
-        self.sampler = PhotoSampler(self.sources, config.size, together, config.seed, shard)
+        self.sampler = PhotoSampler(
+            self.sources, config.size, together, config.seed, shard, config.half_size_steps
+        )
 
         self.perceptual = place(load_perceptual(config.perceptual), self.device)
         style_layers = config.style_layers or DEFAULT_STYLE_LAYERS[self.perceptual.architecture]
@@ -260,20 +260,6 @@ class Trainer:
         self.before = HeldOutLoss(**state["before"]) if state["before"] else None
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
-
-    def seconds_a_step(self) -> float:
-        """How long a step takes here, by trying one on a copy of the network."""
-        network = copy.deepcopy(self.network).eval()  # batch norm asks no other process
-        photo = self.sampler.batch(0).to(self.device, memory_format=torch.channels_last)
-        seconds = 0.0
-        for _ in range(2):  # the first pays for what later ones share
-            start = time.perf_counter()
-            with autocast(self.device, self.precision):
-                total = self.loss(network(photo), photo).total
-            torch.autograd.backward(total)
-            total.item()  # a GPU is waited for
-            seconds = time.perf_counter() - start
-        return seconds
 
     def evaluate(self, on_photo: Callable[[], None] = lambda: None) -> HeldOutLoss:
         """The held-out loss of the network as it stands, in float32."""

@@ -28,8 +28,8 @@ from tests.conftest import Run, assert_one_line, save_picture
 @pytest.fixture
 def config(small_perceptual: Path) -> TrainConfig:
     return TrainConfig(
-        steps=12, size=32, style_size=48, width=0.125, perceptual=str(small_perceptual),
-        device="cpu", warmup_steps=2, checkpoint_every=4,
+        steps=12, size=64, half_size_share=0.8, style_size=48, width=0.125, device="cpu",
+        perceptual=str(small_perceptual), warmup_steps=2, checkpoint_every=4,
     )  # fmt: skip
 
 

@@ -69,6 +69,17 @@ def test_photos_of_any_size_give_crops(tmp_path: Path, size: tuple[int, int]) ->
     assert sampler.batch(0).shape == (2, 3, 48, 48)
 
 
+def test_the_first_steps_may_have_half_the_size(photo_folder: Path) -> None:
+    paths = find_pictures(photo_folder)
+    sampler = PhotoSampler(paths, 64, 2, seed=0, half_size_steps=3)
+    assert [batch.shape[-1] for batch in sampler.batches(1, 5)] == [32, 32, 64, 64]
+    # The same photo, place and flip as at the whole size: only the resampling differs.
+    whole = PhotoSampler(paths, 64, 2, seed=0).sample(2, 1).astype(float)
+    averaged = whole.reshape(32, 2, 32, 2, 3).mean(axis=(1, 3))
+    half = sampler.sample(2, 1)
+    assert np.corrcoef(averaged.ravel(), half.ravel())[0, 1] > 0.9
+
+
 def test_the_painting_keeps_its_proportions(tmp_path: Path) -> None:
     painting = load_style(save_picture(tmp_path / "painting.png", 100, 150), 64)
     assert painting.shape == (1, 3, 64, 96)

@@ -11,7 +11,9 @@ from stylize.config import TrainConfig
 from stylize.errors import UsageError
 from stylize.model_file import read_model
 from stylize.networks.transformer import TransformerNet
+from stylize.training import forecast
 from stylize.training.data import ENOUGH_PHOTOS, GENERATED
+from stylize.training.forecast import seconds_left
 from stylize.training.schedule import learning_rate_factor
 from stylize.training.trainer import Trainer
 from stylize.zoo import list_styles
@@ -113,6 +115,30 @@ def test_without_photos_generated_pictures_serve(
     few = Trainer(config, painting, photo_folder, "test")
     assert len(few.photos) == 10  # of twelve; two are held out
     assert len(few.sources) == ENOUGH_PHOTOS
+
+
+def test_the_time_left_counts_both_sizes(
+    config: TrainConfig, painting: Path, photo_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = config.changed({"size": 64, "half_size_share": 0.5, "steps": 10})
+    trainer = Trainer(half, painting, photo_folder, "test")
+    assert seconds_left(trainer) > 0
+    sides: list[int] = []
+
+    def fixed(trainer: Trainer, step: int) -> float:
+        sides.append(trainer.sampler.batch(step).shape[-1])
+        return {32: 1.0, 64: 100.0}[sides[-1]]
+
+    monkeypatch.setattr(forecast, "_seconds", fixed)
+    assert seconds_left(trainer) == 505
+    trainer.step = 7
+    assert seconds_left(trainer) == 300
+    assert sides == [32, 64, 64]
+
+
+def test_a_half_size_needs_crops_that_can_be_halved() -> None:
+    with pytest.raises(UsageError, match="half_size_share needs a size of at least 64; it is 48"):
+        TrainConfig(size=48, half_size_share=0.5)
 
 
 def test_the_learning_rate_rises_then_falls() -> None:
