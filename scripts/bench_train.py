@@ -124,11 +124,17 @@ def apart(
         decay="none",
         warmup_steps=0,
         gradient_clip=1e9,
+        flat_weight=0.0,
         lattice_weight=0.0,
         gamut_weight=0.0,
     )
     batch = replace(network, batch_size=config.batch_size)
-    losses = replace(batch, lattice_weight=config.lattice_weight, gamut_weight=config.gamut_weight)
+    losses = replace(
+        batch,
+        flat_weight=config.flat_weight,
+        lattice_weight=config.lattice_weight,
+        gamut_weight=config.gamut_weight,
+    )
     halved = replace(
         config, half_size_share=HALF_SIZE_SHARE, steps=round(config.steps * MORE_STEPS)
     )
@@ -136,7 +142,7 @@ def apart(
     for name, settings in (
         (f"and our network, first weights and layout, {precision}", network),
         (f"and batches of {config.batch_size}", batch),
-        ("and the losses for grid and gamut, clamped", losses),
+        ("and the losses for flat areas, grid and gamut, clamped", losses),
         ("and warm-up, cosine and clipping", config),
         (f"and {HALF_SIZE_SHARE:.0%} of the steps at half the size", halved),
     ):

@@ -54,6 +54,9 @@ class TrainConfig:
     """Factor of the content loss, 0 and up."""
     tv_weight: float = 0.0
     """Factor of the total variation, 0 and up; a little removes high-frequency noise."""
+    flat_weight: float = 20.0
+    """Factor of the total variation where the photo is flat, 0 and up; 0 lets the network fill calm
+    areas with fine hatching."""
     lattice_weight: float = 50.0
     """Factor of the energy of patterns locked to the network's 4 px lattice, 0 and up; 0 lets the
     network fake fine texture with a grid."""
@@ -137,6 +140,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("style_strength", 0, 1e12),
     ("content_weight", 0, 1e12),
     ("tv_weight", 0, 1e12),
+    ("flat_weight", 0, 1e12),
     ("lattice_weight", 0, 1e12),
     ("gamut_weight", 0, 1e12),
     ("warmup_steps", 0, _INFINITY),

@@ -10,6 +10,7 @@ import torch
 from stylize.losses import (
     PerceptualLoss,
     content_loss,
+    flat_variation,
     gram_matrix,
     lattice_energy,
     style_loss,
@@ -67,6 +68,21 @@ def test_total_variation() -> None:
     picture = torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]])
     assert total_variation(picture).item() == 1.0  # across 1, down 0
     assert total_variation(torch.ones(1, 3, 1, 1)).item() == 0.0
+
+
+def test_flat_variation_minds_what_the_photo_does_not_ask_for() -> None:
+    hatching = torch.zeros(2, 3, 40, 50)
+    hatching[..., ::2] = 0.1
+    flat, busy = torch.full_like(hatching, 0.5), torch.rand_like(hatching)
+    # On a flat photo it is the total variation, but for the last column's missing neighbour.
+    plain = total_variation(hatching).item()
+    assert flat_variation(hatching, flat).item() == pytest.approx(plain * 49 / 50)
+    assert flat_variation(hatching, busy).item() < 0.01 * plain
+    # Half flat, half busy: half of it is minded, for the half and not for the mean.
+    half = torch.cat([flat[..., :25], busy[..., 25:]], -1)
+    assert flat_variation(hatching, half).item() == pytest.approx(plain / 2, rel=0.2)
+    assert flat_variation(flat, busy).item() == 0.0
+    assert flat_variation(torch.ones(1, 3, 1, 1), torch.ones(1, 3, 1, 1)).item() == 0.0
 
 
 def test_lattice_energy_tells_a_grid_from_texture() -> None:

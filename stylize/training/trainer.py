@@ -128,6 +128,7 @@ class Trainer:
             config.content_weight,
             config.style_strength,
             config.tv_weight,
+            config.flat_weight,
             config.lattice_weight,
             config.gamut_weight,
             config.loss_units,
