@@ -83,21 +83,21 @@ def train(
         "seed": seed,
         "preview_every": preview_every,
     }
-    if from_scratch:
-        flags["start"] = "none"
 
     from stylize.config import load_config, parse_settings, resolve
+    from stylize.presets import FROM_SCRATCH, preset_settings
 
     layers = [(f"config {config}", load_config(config)), ("--set", parse_settings(set_ or []))]
     layers += [
-        (f"--{name.replace('_', '-')}" if name != "start" else "--from-scratch", {name: value})
+        (f"--{name.replace('_', '-')}", {name: value})
         for name, value in flags.items()
         if value is not None
     ]
+    if from_scratch:
+        layers = [("--from-scratch", FROM_SCRATCH), *layers, ("--from-scratch", {"start": "none"})]
     settings, _ = resolve(layers)
 
     from stylize.devices import resolve_device
-    from stylize.presets import preset_settings
 
     kind = resolve_device(settings.device).type
     layers.insert(0, (f"preset {preset} on {kind}", preset_settings(preset, kind)))
