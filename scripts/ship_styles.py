@@ -39,13 +39,13 @@ def ship(source: Path, target: Path) -> int:
         if ".conv." in name:
             tensors[name] = tensors[name].half()
     photos: list[Pixels] = [shrink_to(np.asarray(getattr(data, name)()), SIDE) for name in PHOTOS]
-    restyle = stylize.load(source)
+    restyle = stylize.load(source, precision="fp32")  # bf16 rounds by more than is asked about
     restyled = [restyle(photo) for photo in photos]
     tensors[THUMBNAIL] = torch.from_numpy(thumbnail(restyled[0]))
     with tempfile.TemporaryDirectory(dir=MODELS) as folder:
         trial = Path(folder) / target.name
         write_model(trial, replace(card, rounded_from=file_sha256(source)), tensors)
-        rounded = stylize.load(trial)
+        rounded = stylize.load(trial, precision="fp32")
         difference = max(
             int(np.abs(rounded(photo).astype(int) - before).max())
             for photo, before in zip(photos, restyled, strict=True)

@@ -20,7 +20,7 @@ ALPHA = np.tile(np.linspace(0, 255, 44).astype(np.uint8), (36, 1))
 
 @pytest.fixture(scope="module")
 def stylizer(trained: Trained) -> Stylizer:
-    return stylize.load(trained.instance, device="cpu")
+    return stylize.load(trained.instance, device="cpu", precision="fp32")
 
 
 @pytest.mark.parametrize("profile", [None, SWAPPED])

@@ -17,7 +17,7 @@ from tests.conftest import Trained, make_picture
 
 @pytest.fixture(scope="module")
 def stylizer(trained: Trained) -> Stylizer:
-    return stylize.load(trained.instance, device="cpu")
+    return stylize.load(trained.instance, device="cpu", precision="fp32")
 
 
 def test_every_kind_comes_back_as_its_kind(stylizer: Stylizer) -> None:
@@ -80,7 +80,7 @@ def test_other_kinds_are_refused(stylizer: Stylizer, picture: object, message: s
 
 
 def test_batch_norm_uses_its_running_statistics(trained: Trained) -> None:
-    stylizer = stylize.load(trained.batch, device="cpu")
+    stylizer = stylize.load(trained.batch, device="cpu", precision="fp32")
     picture = torch.rand(1, 3, 24, 24)
     other = torch.rand(1, 3, 24, 24)
     together = stylizer(torch.cat([picture, other]))
@@ -99,9 +99,9 @@ def test_unknown_devices_and_styles() -> None:
 @pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_tensors_keep_to_the_budget(trained: Trained, backend: str) -> None:
     batch = torch.rand(2, 3, 120, 90)
-    expected = Stylizer(trained.instance, "cpu", backend=backend)(batch)
+    expected = Stylizer(trained.instance, "cpu", None, backend, "fp32")(batch)
     budget = 2 << 20  # bands of a few rows; a whole pass takes 330 bytes a pixel and more
-    found = Stylizer(trained.instance, "cpu", memory=budget, backend=backend)(batch)
+    found = Stylizer(trained.instance, "cpu", budget, backend, "fp32")(batch)
     assert found.shape == batch.shape
     # Bands differ from the whole by the order of float32 sums.
     assert (found - expected).abs().max() < 1 / 255

@@ -34,7 +34,7 @@ def test_onnx(run: Run, trained: Trained, tmp_path: Path, norm: str) -> None:
     card = json.loads({entry.key: entry.value for entry in model.metadata_props}["stylize"])
     assert (card["name"], card["norm"], card["smallest_side"]) == (norm, norm, MIN_SIDE)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    restyle = stylize.load(style, device="cpu", backend="torch")
+    restyle = stylize.load(style, device="cpu", backend="torch", precision="fp32")
     for shape in SHAPES:
         photo = torch.rand(shape)
         (found,) = session.run(["restyled"], {"photo": photo.numpy()})
@@ -51,7 +51,7 @@ def test_openvino(run: Run, trained: Trained, tmp_path: Path, norm: str) -> None
     card = json.loads(model.get_rt_info("stylize").astype(str))
     assert (card["name"], card["smallest_side"]) == (norm, MIN_SIDE)
     compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    restyle = stylize.load(style, device="cpu", backend="torch")
+    restyle = stylize.load(style, device="cpu", backend="torch", precision="fp32")
     for shape in SHAPES:
         photo = torch.rand(shape)
         found = compiled({"photo": photo.numpy()})["restyled"]
@@ -66,7 +66,7 @@ def test_pt2(run: Run, trained: Trained, tmp_path: Path) -> None:
     files = {"stylize": ""}
     program = torch.export.load(tmp_path / "style.pt2", extra_files=files).module()
     assert json.loads(files["stylize"])["name"] == "instance"
-    restyle = stylize.load(trained.instance, device="cpu", backend="torch")
+    restyle = stylize.load(trained.instance, device="cpu", backend="torch", precision="fp32")
     for shape in SHAPES:
         photo = torch.rand(shape)
         torch.testing.assert_close(program(photo), restyle(photo), atol=CLOSE, rtol=0)
