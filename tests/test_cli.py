@@ -349,7 +349,7 @@ class TestCompare:
         done = run("compare", "starry_night", "starry_night_batch", "--photos", "photos",
                    cwd=tmp_path)  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert "vgg19-slim, which stands for vgg19-distilled-16x" in done.stderr
+        assert "by the loss network vgg19-slim." in done.stderr
         for norm in ("instance", "batch"):
             losses = re.search(rf"{norm} +([\d.]+) +([\d.]+) +([\d.]+) ", done.stdout)
             assert losses, done.stdout
