@@ -27,8 +27,8 @@ Written from the files' own metadata by `python scripts/make_cards.py`. What all
 - Starry Night was trained by `stylize train --style PAINTING --content PHOTOS --from-scratch
   --steps 7000 --set half_size_share=0.65`, the others by `stylize train --style PAINTING --content
   PHOTOS --preset best --set half_size_share=0.5 --set start=starry_night`; those with batch norm
-  with `--set norm=batch`, and from `starry_night_batch`. With bf16 that is 46 and 14 minutes on
-  one core of a CPU.
+  with `--set norm=batch`, and from `starry_night_batch`. With bf16 that is some 40 and 14 minutes
+  on one core of a CPU.
 """
 
 ABOUT_RUN = (

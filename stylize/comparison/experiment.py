@@ -167,7 +167,8 @@ def _described(network: PerceptualNet | None, stylizers: Sequence[Stylizer]) -> 
     if network is None:
         return ""
     trained_with = [one.card.perceptual for one in stylizers]
-    names = {str(net["name"]) for net in trained_with if net.get("sha256") == network.stands_for}
+    same = [net for net in trained_with if net.get("sha256") == network.stands_for]
+    names = {str(net.get("name")) for net in same}
     return f"{network.name}, which stands for {', '.join(names)}" if names else network.name
 
 
