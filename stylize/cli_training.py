@@ -85,7 +85,7 @@ def train(
     }
 
     from stylize.config import load_config, parse_settings, resolve
-    from stylize.presets import FROM_SCRATCH, preset_settings
+    from stylize.presets import preset_settings
 
     layers = [(f"config {config}", load_config(config)), ("--set", parse_settings(set_ or []))]
     layers += [
@@ -94,7 +94,7 @@ def train(
         if value is not None
     ]
     if from_scratch:
-        layers = [("--from-scratch", FROM_SCRATCH), *layers, ("--from-scratch", {"start": "none"})]
+        layers.append(("--from-scratch", {"start": "none"}))
     settings, _ = resolve(layers)
 
     from stylize.devices import resolve_device

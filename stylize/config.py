@@ -72,8 +72,10 @@ class TrainConfig:
     perceptual: str = "vgg19-slim"
     """The loss network: vgg19-slim, which ships; vgg16 or vgg19, torchvision's; or a file."""
 
+    optimiser: Literal["muon", "adam"] = "muon"
+    """muon: Muon for the kernels inside the network, Adam for all else. adam: Adam for all."""
     learning_rate: float = 1e-3
-    """Adam's step size at its highest, above 0."""
+    """The step size at its highest, above 0: Adam's alone; muon takes parts and multiples of it."""
     warmup_steps: int = 50
     """Steps over which the learning rate rises from 0, 0 and up."""
     gradient_clip: float = 1.0

@@ -19,9 +19,6 @@ _GPU: dict[Preset, dict[str, Any]] = {
     "best": {"steps": 8000, "batch_size": 4},
 }
 
-FROM_SCRATCH: dict[str, Any] = {"learning_rate": 5e-4}
-"""What random weights want otherwise than trained ones: docs/training.md."""
-
 
 def preset_settings(preset: Preset, device: str) -> dict[str, Any]:
     """What a preset sets on a device, by its type ("cpu", "cuda", "mps").

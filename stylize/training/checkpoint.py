@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from stylize.errors import StylizeError, UsageError
 from stylize.safe_write import atomic_file, make_folder
@@ -98,18 +100,16 @@ def delete_checkpoints(output: Path) -> None:
     shutil.rmtree(folder_of(output), ignore_errors=True)
 
 
-def pack(network: torch.nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Copies of a network's and its optimiser's tensors, by name, on the CPU."""
+def pack(network: nn.Module, optimisers: Sequence[Optimizer]) -> dict[str, Tensor]:
+    """Copies of a network's and its optimisers' tensors, by name, on the CPU."""
     found = {f"network.{name}": t for name, t in network.state_dict().items()}
-    for name, parameter in network.named_parameters():
+    for name, parameter, optimiser in _moved(network, optimisers):
         for key, value in optimiser.state.get(parameter, {}).items():
             found[f"optimiser.{name}.{key}"] = value
     return {name: t.detach().to("cpu", copy=True) for name, t in found.items()}
 
 
-def unpack(
-    tensors: dict[str, Tensor], network: torch.nn.Module, optimiser: torch.optim.Optimizer
-) -> None:
+def unpack(tensors: dict[str, Tensor], network: nn.Module, optimisers: Sequence[Optimizer]) -> None:
     """Put them back where `pack` found them."""
     state = {
         name.removeprefix("network."): tensor
@@ -117,7 +117,7 @@ def unpack(
         if name.startswith("network.")
     }
     network.load_state_dict(state)
-    for name, parameter in network.named_parameters():
+    for name, parameter, optimiser in _moved(network, optimisers):
         prefix = f"optimiser.{name}."
         found = {
             # As the optimiser made them, strides and all; its count of steps stays on the CPU.
@@ -131,3 +131,14 @@ def unpack(
             optimiser.state[parameter] = found
         else:
             optimiser.state.pop(parameter, None)
+
+
+def _moved(
+    network: nn.Module, optimisers: Sequence[Optimizer]
+) -> Iterator[tuple[str, nn.Parameter, Optimizer]]:
+    """Each parameter's name, itself, and what moves it."""
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            for parameter in group["params"]:
+                yield names[parameter], parameter, optimiser

@@ -52,6 +52,7 @@ from stylize.training.checkpoint import Checkpoint, load_checkpoint, pack, unpac
 from stylize.training.data import PhotoSampler, load_style, split_content, with_generated
 from stylize.training.distributed import World
 from stylize.training.guard import AstrayError, Guard
+from stylize.training.optimiser import make_optimisers
 from stylize.training.schedule import learning_rate_factor
 from stylize.training.start import NEAREST, RANDOM, describe_start, load_nearest, load_start
 
@@ -144,7 +145,10 @@ class Trainer:
             torch.manual_seed(config.seed)
             network = TransformerNet(config.norm, config.width)
         self.network = place(network, self.device)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        self.optimisers = make_optimisers(
+            self.network, config.optimiser, config.learning_rate, dtype
+        )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.step = 0
         """Steps done."""
@@ -201,20 +205,23 @@ class Trainer:
         for batch in self.sampler.batches(self.step, config.steps):
             self.network.train()
             photo = batch.to(self.device, memory_format=torch.channels_last)
-            for group in self.optimiser.param_groups:
-                factor = learning_rate_factor(config, self.step)
-                group["lr"] = config.learning_rate * factor * self.guard.rate
+            factor = learning_rate_factor(config, self.step) * self.guard.rate
+            for optimiser in self.optimisers:
+                for group in optimiser.param_groups:
+                    group["lr"] = group["initial_lr"] * factor
             with autocast(self.device, self.precision):
                 terms = self.loss(self.parallel(photo), photo, self.sampler.shift(self.step))
             total = self.world.mean(terms.total.item())
             self.guard.check_loss(total)
-            self.optimiser.zero_grad()
+            self.network.zero_grad()
             torch.autograd.backward(self.scaler.scale(terms.total))
-            self.scaler.unscale_(self.optimiser)
+            for optimiser in self.optimisers:
+                self.scaler.unscale_(optimiser)
             norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip)
             if not self.scaler.is_enabled():  # a scaler skips such steps, and goes on
                 self.guard.check_gradient(float(norm))
-            self.scaler.step(self.optimiser)
+            for optimiser in self.optimisers:
+                self.scaler.step(optimiser)
             self.scaler.update()
             self.step += 1
             if self.step % config.checkpoint_every == 0:
@@ -251,10 +258,10 @@ class Trainer:
             "before": asdict(self.before) if self.before else None,
             "start": self.start,
         }
-        return Checkpoint(pack(self.network, self.optimiser), state)
+        return Checkpoint(pack(self.network, self.optimisers), state)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        unpack(checkpoint.tensors, self.network, self.optimiser)
+        unpack(checkpoint.tensors, self.network, self.optimisers)
         state = checkpoint.state
         self.step, self.start = state["step"], state["start"]
         self.guard.restore(state["guard"])
