@@ -33,7 +33,6 @@ from stylize.imaging.files import find_pictures
 from stylize.losses import PerceptualLoss, style_targets
 from stylize.model_file import file_sha256
 from stylize.networks.perceptual import DEFAULT_STYLE_LAYERS, load_perceptual
-from stylize.presets import FROM_SCRATCH
 from stylize.training.data import PhotoSampler, load_style
 from stylize.training.start import load_nearest
 from stylize.training.trainer import Trainer
@@ -122,6 +121,7 @@ def apart(
     network = replace(
         config,
         batch_size=4,
+        optimiser="adam",
         decay="none",
         warmup_steps=0,
         gradient_clip=1e9,
@@ -136,16 +136,17 @@ def apart(
         lattice_weight=config.lattice_weight,
         gamut_weight=config.gamut_weight,
     )
-    schedule = replace(config, **FROM_SCRATCH)
+    schedule = replace(config, optimiser="adam")
     halved = replace(
-        schedule, half_size_share=HALF_SIZE_SHARE, steps=round(config.steps * MORE_STEPS)
+        config, half_size_share=HALF_SIZE_SHARE, steps=round(config.steps * MORE_STEPS)
     )
     precision = resolve_precision(config.precision, torch.device("cpu"))
     for name, settings in (
         (f"and our network, first weights and layout, {precision}", network),
         (f"and batches of {config.batch_size}", batch),
         ("and the losses for flat areas, grid and gamut, clamped", losses),
-        ("and half the learning rate, warm-up, cosine and clipping", schedule),
+        ("and warm-up, cosine and clipping", schedule),
+        ("and Muon for the kernels inside", config),
         (f"and {HALF_SIZE_SHARE:.0%} of the steps at half the size", halved),
     ):
         trainer = ours(settings, painting, content, warm=False)
@@ -243,7 +244,7 @@ def main() -> None:
         curves = {OURS: curve(warm.steps(), warm.network, evaluate, 0.0, 1e9)}
         goal, mine = curves[OURS][-1].loss, curves[OURS][-1].seconds
         limit = arguments.limit * mine
-        long = replace(config, steps=2400, **FROM_SCRATCH)
+        long = replace(config, steps=2400)
         scratch = ours(long, painting, arguments.content, warm=False)
         curves[SCRATCH] = curve(scratch.steps(), scratch.network, evaluate, goal, limit)
         plain = Plain(config, painting, arguments.content)

@@ -31,8 +31,8 @@ handed to a backend; nothing else."""
 class Tile:
     """What one convolution needs to make some rows of its output."""
 
-    rows: Band
-    """Input rows, before the enlargement."""
+    pieces: list[Band]
+    """Input rows, before the enlargement: bands that lie one below the other."""
     skip: int
     """Rows left out at the top after the enlargement."""
     count: int
@@ -41,6 +41,16 @@ class Tile:
     """Rows of reflection above: only at the picture's own edge."""
     bottom: int
     """Rows of reflection below."""
+
+    @property
+    def rows(self) -> int:
+        """Input rows in all."""
+        return sum(piece.shape[0] for piece in self.pieces)
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return int(self.pieces[0].shape[1])
 
 
 @dataclass(frozen=True)
@@ -94,8 +104,8 @@ class Backend(Protocol):
     def download(self, band: Band, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """The network's output as `upload` takes it, clamped to 0..1, levels rounded."""
 
-    def join(self, above: Band, below: Band) -> Band:
-        """One band of two."""
+    def join(self, bands: list[Band]) -> Band:
+        """One band of those that lie one below the other."""
 
     def convolve(self, stage: Stage, tile: Tile, turned: bool) -> Band:
         """Enlarge, reflect, convolve.

@@ -56,15 +56,15 @@ class OpenVINOBackend:
         """The network's output -> levels or floats in 0..1."""
         return as_levels(band.copy(), dtype)
 
-    def join(self, above: AnyBand, below: AnyBand) -> AnyBand:
-        """One band of two."""
-        return np.concatenate([above, below])
+    def join(self, bands: list[AnyBand]) -> AnyBand:
+        """One band of those that lie one below the other."""
+        return np.concatenate(bands)
 
     def convolve(self, stage: Stage, tile: Tile, turned: bool) -> AnyBand:
         """Enlarge, reflect, convolve."""
-        rows = tile.top + tile.rows.shape[0] + tile.bottom
+        rows = tile.top + tile.rows + tile.bottom
         try:
-            height, request = self._convolution(stage, turned, rows, tile.rows.shape[1])
+            height, request = self._convolution(stage, turned, rows, tile.width)
             band = _filled(tile, stage, height)  # to live as long as OpenVINO looks at its memory
             request.set_input_tensor(0, ov.Tensor(band, shared_memory=True))
             request.infer()
@@ -169,20 +169,19 @@ class OpenVINOBackend:
 def _filled(tile: Tile, stage: Stage, height: int) -> AnyBand:
     """The tile's rows with reflected (or, before an enlargement, repeated) ones: (1, height, ...).
 
-    A tile that needs none is given as it lies.
+    A tile of one piece that needs none is given as it lies.
     """
-    rows: AnyBand = tile.rows
-    count = rows.shape[0]
-    if count == height:
-        return np.ascontiguousarray(rows)[None]
-    padded = np.empty((1, height, *rows.shape[1:]), np.float32)
+    count = tile.rows
+    if count == height and len(tile.pieces) == 1:
+        return np.ascontiguousarray(tile.pieces[0])[None]
+    padded = np.empty((1, height, *tile.pieces[0].shape[1:]), np.float32)
+    np.concatenate(tile.pieces, out=padded[0, tile.top : tile.top + count])
     last = tile.top + count - 1
-    padded[0, tile.top : last + 1] = rows
     nearest = 0 if stage.upsample == 2 else 1
     for n in range(tile.top):
-        padded[0, tile.top - 1 - n] = rows[n + nearest]
+        padded[0, tile.top - 1 - n] = padded[0, tile.top + n + nearest]
     for n in range(tile.bottom):
-        padded[0, last + 1 + n] = rows[count - 1 - n - nearest]
+        padded[0, last + 1 + n] = padded[0, last - n - nearest]
     padded[0, last + 1 + tile.bottom :] = 0
     return padded
 

@@ -269,22 +269,26 @@ class _Convolution:
         self.height = run.sides[index][0] * self.stage.upsample
         """Rows of the input, enlarged."""
         self.output_height = run.sides[index + 1][0]
-        self.held: Band | None = None
+        self.held: list[Band] = []
+        """Input rows that are still needed, in pieces: joining them would copy what comes in."""
         self.first = 0
         """Input row with which `held` begins."""
+        self.taken = 0
+        """Input rows seen so far."""
         self.made = 0
         """Output rows made so far."""
         # Only within one pass: over several, the store remembers.
         self.remembers = run.store is None and run._is_block_entry(index)
-        self.remembered: Band | None = None
+        self.remembered: list[Band] = []
 
     def push(self, band: Band) -> Band | None:
         """Take the next input rows; give the output rows that they complete, not normalised."""
-        backend, stage = self.run.backend, self.stage
+        stage = self.stage
         if self.remembers:
-            self.remembered = _joined(backend, self.remembered, band)
-        self.held = _joined(backend, self.held, band)
-        there = (self.first + self.held.shape[0]) * stage.upsample
+            self.remembered.append(band)
+        self.held.append(band)
+        self.taken += band.shape[0]
+        there = self.taken * stage.upsample
         if there == self.height:
             end = self.output_height
         else:
@@ -293,16 +297,18 @@ class _Convolution:
             return None
         made = self._convolve(self.made, end)
         self.made = end
-        still_needed = max(0, end * stage.stride - stage.padding) // stage.upsample
-        drop = min(still_needed - self.first, self.held.shape[0])
-        self.held, self.first = self.held[drop:], self.first + drop
+        needed = max(0, end * stage.stride - stage.padding) // stage.upsample
+        needed = min(max(needed, self.first), self.taken)
+        self.held = _cut(self.held, needed - self.first, self.taken - self.first)
+        self.first = needed
         return made
 
     def recall(self, rows: int) -> Band:
         """The next rows of the input, for the end of the residual block."""
-        assert self.remembered is not None
-        recalled, self.remembered = self.remembered[:rows], self.remembered[rows:]
-        return recalled
+        there = sum(piece.shape[0] for piece in self.remembered)
+        recalled = _cut(self.remembered, 0, rows)
+        self.remembered = _cut(self.remembered, rows, there)
+        return self.run.backend.join(recalled)
 
     def _convolve(self, start: int, end: int) -> Band:
         """Output rows `start` to `end` - 1; in halves where the memory does not suffice."""
@@ -310,10 +316,9 @@ class _Convolution:
         low, high = start * stage.stride, (end - 1) * stage.stride
         low_row = max(0, low - stage.padding)
         high_row = min(self.height, high + stage.padding + 1)
-        begin = low_row // stage.upsample
-        assert self.held is not None
+        begin, stop = low_row // stage.upsample, -(-high_row // stage.upsample)
         tile = Tile(
-            self.held[begin - self.first : -(-high_row // stage.upsample) - self.first],
+            _cut(self.held, begin - self.first, stop - self.first),
             skip=low_row - begin * stage.upsample,
             count=high_row - low_row,
             top=max(0, stage.padding - low),
@@ -325,13 +330,20 @@ class _Convolution:
         except BandMemoryError as error:
             if end - start == 1:
                 raise StylizeError(
-                    f"not enough memory for a single row of {tile.rows.shape[1]} px; "
+                    f"not enough memory for a single row of {tile.width} px; "
                     f"make the picture smaller with --size, or close other programs"
                 ) from error
         run.rows = max(1, run.rows // 2)  # for all bands to come
         middle = (start + end) // 2
-        return run.backend.join(self._convolve(start, middle), self._convolve(middle, end))
+        return run.backend.join([self._convolve(start, middle), self._convolve(middle, end)])
 
 
-def _joined(backend: Backend, above: Band | None, below: Band) -> Band:
-    return below if above is None or not above.shape[0] else backend.join(above, below)
+def _cut(pieces: list[Band], start: int, stop: int) -> list[Band]:
+    """Rows `start` to `stop` - 1 of what the pieces are together."""
+    found = []
+    for piece in pieces:
+        count = piece.shape[0]
+        if start < count and stop > 0:
+            found.append(piece[max(0, start) : stop])
+        start, stop = start - count, stop - count
+    return found

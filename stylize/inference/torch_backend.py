@@ -20,7 +20,7 @@ from stylize.networks.plan import INPUT_SHIFT, Plan, Stage
 
 
 class TorchBackend:
-    """A `stylize.inference.backend.Backend`; bands are float32 tensors (rows, columns, channels).
+    """A `stylize.inference.backend.Backend`; bands are tensors (rows, columns, channels).
 
     Seen as (1, C, H, W) such a band is channels_last, and so convolutions copy nothing.
 
@@ -28,7 +28,7 @@ class TorchBackend:
         plan: the network.
         tensors: its parameters by the plan's names.
         device: where it computes.
-        dtype: of what the convolutions multiply; everything else is float32.
+        dtype: of what the convolutions multiply and make; everything else is float32.
     """
 
     def __init__(
@@ -74,19 +74,20 @@ class TorchBackend:
         """The network's output -> levels or floats in 0..1."""
         return from_floats(band, dtype)
 
-    def join(self, above: Tensor, below: Tensor) -> Tensor:
-        """One band of two."""
-        return torch.cat([above, below])
+    def join(self, bands: list[Tensor]) -> Tensor:
+        """One band of those that lie one below the other."""
+        return torch.cat(bands)
 
     def convolve(self, stage: Stage, tile: Tile, turned: bool) -> Tensor:
         """Enlarge, reflect, convolve."""
-        assert isinstance(tile.rows, Tensor)
         weight, bias = self._weights[stage.name, turned], self._biases.get(stage.name)
         try:
-            if stage.upsample == 2:
-                phases = _convolve(_edged(tile), weight, bias)
-                return _interleaved(phases, tile, stage.out_channels)
-            return _convolve(_reflected(tile, stage.padding), weight, bias, stage.stride)
+            padded = _padded(tile, stage, weight.dtype)
+            made = F.conv2d(padded.permute(2, 0, 1)[None], weight, None, stage.stride)
+            band = made[0].permute(1, 2, 0)
+            if bias is not None:
+                band = band + bias  # float32, whatever the convolution made
+            return _interleaved(band, tile, stage.out_channels) if stage.upsample == 2 else band
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise BandMemoryError from error
@@ -99,7 +100,7 @@ class TorchBackend:
 
     def measure(self, band: Tensor, center: Vector, store: Tensor | None) -> Moments:
         """Mean and M2 of each channel by two passes; the band is kept in the store."""
-        band.sub_(self._vector(center))
+        band = _less(band, self._vector(center))
         if store is not None:
             store.copy_(band)
         values = band.reshape(-1, band.shape[-1])
@@ -118,7 +119,7 @@ class TorchBackend:
         """Take away, normalise, ReLU, add."""
         y = band.to(self.device, torch.float32)
         if center is not None:
-            y = y.sub_(self._vector(center))
+            y = _less(y, self._vector(center))
         if affine is not None:
             y = torch.addcmul(self._vector(affine.shift), y, self._vector(affine.scale))
         if stage.relu:
@@ -133,32 +134,34 @@ class TorchBackend:
         return torch.from_numpy(values).to(self.device, torch.float32)
 
 
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1) -> Tensor:
-    """(rows, columns, C) -> (rows, columns, C'), without padding; in the weight's precision."""
-    made = F.conv2d(x.permute(2, 0, 1)[None].to(weight.dtype), weight, None, stride)
-    made = made[0].permute(1, 2, 0).float()
-    return made if bias is None else made.add_(bias)
+def _less(band: Tensor, center: Tensor) -> Tensor:
+    """The band less a vector, in float32; one that is float32 is changed in place."""
+    return band.float().sub_(center)
 
 
-def _reflected(tile: Tile, side: int) -> Tensor:
+def _padded(tile: Tile, stage: Stage, dtype: torch.dtype) -> Tensor:
     """The tile's rows with reflected edges, (top + rows + bottom, side + columns + side, C).
 
-    Written once, in place: torch's own reflection copies a channels_last band to another layout and
-    back, which with the enlargement took a quarter of a restyling on a CPU.
+    Before an enlargement they are repeated. Written once, in the precision of the convolution:
+    torch's own reflection copies a channels_last band to another layout and back, which with the
+    enlargement took a quarter of a restyling on a CPU.
     """
-    rows: Tensor = tile.rows
-    count, width, channels = rows.shape
-    padded = rows.new_empty(tile.top + count + tile.bottom, side + width + side, channels)
-    inner = padded[tile.top : tile.top + count]
-    inner[:, side : side + width] = rows
-    for n in range(1, side + 1):
-        inner[:, side - n] = inner[:, side + n]
-        inner[:, side + width - 1 + n] = inner[:, side + width - 1 - n]
-    for n in range(1, tile.top + 1):
-        padded[tile.top - n] = padded[tile.top + n]
-    last = tile.top + count - 1
-    for n in range(1, tile.bottom + 1):
-        padded[last + n] = padded[last - n]
+    side, nearest = (1, 0) if stage.upsample == 2 else (stage.padding, 1)
+    height, width = tile.top + tile.rows + tile.bottom, tile.width
+    like: Tensor = tile.pieces[0]
+    padded = like.new_empty(height, side + width + side, like.shape[2], dtype=dtype)
+    row = tile.top
+    for piece in tile.pieces:
+        padded[row : row + piece.shape[0], side : side + width] = piece
+        row += piece.shape[0]
+    inner = padded[tile.top : row]
+    for n in range(side):
+        inner[:, side - 1 - n] = inner[:, side + n + nearest]
+        inner[:, side + width + n] = inner[:, side + width - 1 - n - nearest]
+    for n in range(tile.top):
+        padded[tile.top - 1 - n] = padded[tile.top + n + nearest]
+    for n in range(tile.bottom):
+        padded[row + n] = padded[row - 1 - n - nearest]
     return padded
 
 
@@ -177,21 +180,6 @@ def _phase_kernels(kernel: Tensor) -> Tensor:
     even = kernel.new_tensor([[1, 0, 0], [0, 1, 1]])
     odd = kernel.new_tensor([[1, 1, 0], [0, 0, 1]])
     return torch.cat([down @ kernel @ right.T for down in (even, odd) for right in (even, odd)])
-
-
-def _edged(tile: Tile) -> Tensor:
-    """The tile's source rows with their edges repeated: by one column, and rows where it says."""
-    rows: Tensor = tile.rows
-    count, width, channels = rows.shape
-    padded = rows.new_empty(tile.top + count + tile.bottom, width + 2, channels)
-    inner = padded[tile.top : tile.top + count]
-    inner[:, 1:-1] = rows
-    inner[:, 0], inner[:, -1] = rows[:, 0], rows[:, -1]
-    if tile.top:
-        padded[0] = padded[1]
-    if tile.bottom:
-        padded[-1] = padded[-2]
-    return padded
 
 
 def _interleaved(phases: Tensor, tile: Tile, channels: int) -> Tensor:
