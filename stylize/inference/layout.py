@@ -44,6 +44,27 @@ def activation_scales(plan: Plan) -> list[int]:
     return scales
 
 
+def passes(plan: Plan) -> list[tuple[int, int]]:
+    """First and last stage of each run over all bands.
+
+    From the last stage on whose output is stored, all is made again. A network that needs no
+    statistics is done in one.
+
+    Example:
+        >>> from stylize.networks.plan import make_plan
+        >>> passes(make_plan())[:4], passes(make_plan("batch"))
+        ([(0, 0), (0, 1), (2, 2), (3, 3)], [(0, 15)])
+    """
+    if needs_one_pass(plan):
+        return [(0, len(plan.stages) - 1)]
+    found, first = [], 0
+    for index, scale in enumerate(activation_scales(plan)[1:]):
+        found.append((first, index))
+        if scale > 1:
+            first = index + 1
+    return found
+
+
 def store_shape(plan: Plan, height: int, width: int) -> tuple[int, int]:
     """Rows, and half-precision numbers in a row, of the store for a picture."""
     if needs_one_pass(plan):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +13,10 @@ from openvino import opset13 as op
 
 from stylize.imaging.levels import as_floats, as_levels
 from stylize.inference.backend import Affine, BandMemoryError, Moments, Tile, Vector
+from stylize.inference.layout import passes
 from stylize.inference.memory import Cut, allocate_store
 from stylize.inference.openvino_graph import Arrays, convolution_graph, is_paired
-from stylize.networks.plan import INPUT_SHIFT, Stage
+from stylize.networks.plan import INPUT_SHIFT, Plan, Stage
 
 AnyBand = npt.NDArray[Any]
 
@@ -23,6 +25,10 @@ ROOMY = 1.5
 compiling takes as long as some 10 rows, and only the first and the last band of a pass are other
 than the rest."""
 
+HEIGHTS = 4
+"""Compiled convolutions that a stage needs at a time, for the first, last and other bands (3 were
+met). Each holds some 30 MB for bands of 32 rows and 3000 columns, 1.3 GB if none were dropped."""
+
 
 class OpenVINOBackend:
     """A `stylize.inference.backend.Backend` for one picture; float32 bands (rows, columns, C).
@@ -30,16 +36,18 @@ class OpenVINOBackend:
     Convolutions are compiled when the first tile of their size comes; all else takes any size.
 
     Args:
-        arrays: the network's parameters by the plan's names.
+        plan: the network.
+        arrays: its parameters by the plan's names.
         compile_graph: compiles for the device and in the precision wanted.
     """
 
     def __init__(
-        self, arrays: Arrays, compile_graph: Callable[[ov.Model], ov.CompiledModel]
+        self, plan: Plan, arrays: Arrays, compile_graph: Callable[[ov.Model], ov.CompiledModel]
     ) -> None:
         self._arrays = arrays
         self._compile = compile_graph
-        self._convolutions: dict[tuple[str, int], dict[int, ov.InferRequest]] = {}
+        self._kept = HEIGHTS * max(last - first + 1 for first, last in passes(plan))
+        self._convolutions: OrderedDict[tuple[str, int, int], ov.InferRequest] = OrderedDict()
         self._elementwise: dict[Any, ov.InferRequest] = {}
 
     def allocate(self, shape: tuple[int, int], cut: Cut) -> AnyBand:
@@ -132,13 +140,18 @@ class OpenVINOBackend:
         self, stage: Stage, turned: bool, rows: int, width: int
     ) -> tuple[int, ov.InferRequest]:
         """A compiled convolution of at least so many rows, and of how many."""
-        compiled = self._convolutions.setdefault((stage.name, width), {})
-        there = [height for height in compiled if rows <= height <= rows * ROOMY]
-        if there:
-            return min(there), compiled[min(there)]
-        graph = convolution_graph(stage, self._arrays, turned, rows, width)
-        compiled[rows] = self._compile(graph).create_infer_request()
-        return rows, compiled[rows]
+        name = stage.name, width
+        there = [
+            key for key in self._convolutions if key[:2] == name and rows <= key[2] <= rows * ROOMY
+        ]
+        key = min(there, default=(*name, rows))
+        if key not in self._convolutions:
+            graph = convolution_graph(stage, self._arrays, turned, rows, width)
+            self._convolutions[key] = self._compile(graph).create_infer_request()
+        self._convolutions.move_to_end(key)
+        while len(self._convolutions) > self._kept:
+            self._convolutions.popitem(last=False)
+        return key[2], self._convolutions[key]
 
     def _run(
         self,

@@ -68,7 +68,7 @@ class OpenVINOEngine:
             on_progress(1.0)
             return restyled
         cut = cut_picture(plan, height, width, 6 * pixels.itemsize, memory, free)
-        backend = OpenVINOBackend(self.model.arrays, self._compile)
+        backend = OpenVINOBackend(plan, self.model.arrays, self._compile)
         return Streamer(plan, self._norms, backend, cut, on_progress).restyle(pixels)
 
     def restyle_batch(self, batch: Tensor, memory: int | None) -> Tensor:

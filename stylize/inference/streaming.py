@@ -32,6 +32,7 @@ from stylize.inference.layout import (
     activation_scales,
     activation_sides,
     needs_one_pass,
+    passes,
     store_shape,
 )
 from stylize.networks.plan import EPS, MIN_SIDE, Plan, Stage
@@ -108,7 +109,7 @@ class _Run:
         self.affines: dict[int, Affine | None] = {}
         self.centers: dict[int, Vector] = {}
         one_pass = needs_one_pass(streamer.plan)
-        self.passes = [(0, len(self.stages) - 1)] if one_pass else self._passes()
+        self.passes = passes(streamer.plan)
         self.store: Band | None = None
         if one_pass:
             self.affines = {
@@ -126,15 +127,6 @@ class _Run:
             for part in self._pass(first, last):
                 self.on_progress((done + part * cost) / sum(costs))
             done += cost
-
-    def _passes(self) -> list[tuple[int, int]]:
-        """First and last stage of each pass: from the last stored stage on, all is made again."""
-        passes, first = [], 0
-        for index in range(len(self.stages)):
-            passes.append((first, index))
-            if self._is_stored(index):
-                first = index + 1
-        return passes
 
     def _pass(self, first: int, last: int) -> Iterator[float]:
         """Run stages `first` to `last` over all bands, yielding the part that is done."""

@@ -91,7 +91,9 @@ def make_backend(name: str, net: TransformerNet) -> Backend:
     core = openvino.Core()
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     arrays = {key: tensor.detach().numpy() for key, tensor in net.tensors().items()}
-    return OpenVINOBackend(arrays, lambda graph: core.compile_model(graph, "CPU", settings))
+    return OpenVINOBackend(
+        net.plan, arrays, lambda graph: core.compile_model(graph, "CPU", settings)
+    )
 
 
 def random_picture(height: int, width: int, seed: int = 0) -> Floats:
@@ -260,3 +262,16 @@ def test_merged_moments_are_those_of_all_values(parts: list[list[float]]) -> Non
     # Double precision, sums of at most 54 values below 1e3: 54 * 1e3 * 2^-52, and its square.
     np.testing.assert_allclose(merged.mean, expected.mean, atol=1e-10)
     np.testing.assert_allclose(merged.m2, expected.m2, rtol=1e-9, atol=1e-6)
+
+
+@pytest.mark.parametrize(("norm", "stages"), [("instance", 2), ("batch", 16)])
+def test_compiled_convolutions_do_not_pile_up(norm: Norm, stages: int) -> None:
+    pytest.importorskip("openvino")
+    from stylize.inference.openvino_backend import HEIGHTS, OpenVINOBackend
+
+    backend = make_backend("openvino", network(norm))
+    assert isinstance(backend, OpenVINOBackend)
+    pixels = random_picture(45, 30)
+    first = streamed(norm, pixels, 8, backend=backend)
+    assert len(backend._convolutions) <= HEIGHTS * stages
+    assert np.array_equal(first, streamed(norm, pixels, 8, backend=backend))
