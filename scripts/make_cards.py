@@ -46,6 +46,9 @@ ABOUT_RUN = (
     "checkpoint_every",
 )
 
+BEFORE = {"optimiser": "adam"}
+"""What ran before there was a setting for it; all others were off, 0."""
+
 
 def losses(name: str, found: dict[str, float] | None) -> str:
     """One line for a held-out loss."""
@@ -58,10 +61,10 @@ def losses(name: str, found: dict[str, float] | None) -> str:
 
 
 def differences(settings: dict[str, Any]) -> str:
-    """Settings that decided something and were not the defaults; one not known then was 0."""
+    """Settings that decided something and were not the defaults, `BEFORE` where not known then."""
     found = []
     for name, default in TrainConfig().as_dict().items():
-        value = settings.get(name, 0)
+        value = settings.get(name, BEFORE.get(name, 0))
         value = tuple(value) if isinstance(value, list) else value
         if name not in ABOUT_RUN and value != default:
             found.append(f"{name}={value}")
