@@ -371,6 +371,22 @@ class TestCompare:
         assert done.returncode == 0, done.stderr
         assert "trained with the loss network 'tiny-vgg', which 'other' is not" in done.stderr
 
+    def test_a_loss_network_may_stand_for_another(
+        self, run: Run, trained: Trained, small_perceptual: Path, tmp_path: Path
+    ) -> None:
+        save_picture(tmp_path / "photos" / "a.png", 32, 32)
+        from safetensors.torch import load_file, save_file
+
+        student = tmp_path / "student.safetensors"
+        metadata = {"architecture": "vgg19", "stands_for": file_sha256(small_perceptual)}
+        save_file(load_file(small_perceptual), student, metadata)
+        done = run(
+            "compare", trained.instance, trained.batch, "--photos", tmp_path / "photos",
+            "--perceptual", student, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "by the loss network student, which stands for tiny-vgg." in done.stderr
+
     def test_bad_input_is_one_line(self, run: Run, trained: Trained, tmp_path: Path) -> None:
         a, b = trained.instance, trained.batch
         assert_one_line(run("compare", a, b, "--photos", tmp_path), 2, "no pictures in")
