@@ -76,9 +76,12 @@ def whole_processes(folder: Path, rounds: int, precision: str) -> None:
             calls["stylize --backend torch"] = lambda a=apply: process([*a, "--backend", "torch"])  # type: ignore[misc]
         if (width, height) == SIZES[-1]:
             del calls["stylize, the first run"]
-            calls[f"stylize --memory {STREAMED}"] = lambda a=apply: process(  # type: ignore[misc]
-                [*a, "--memory", STREAMED]
-            )
+            streamed = [*apply, "--memory", STREAMED]
+            calls[f"stylize --memory {STREAMED}"] = lambda a=streamed: process(a)  # type: ignore[misc]
+            if has_openvino():
+                calls[f"stylize --memory {STREAMED} --backend openvino"] = (
+                    lambda a=streamed: process([*a, "--backend", "openvino"])  # type: ignore[misc]
+                )
         process(apply)  # so that the cache is warm
         seconds = median_seconds(calls, rounds)
         base = seconds["the plain way"]
@@ -106,7 +109,7 @@ def network_alone(rounds: int, precision: str) -> None:
         calls["plain, torch.compile"] = lambda: plain(compiled)
     backends = ["torch"] + (["openvino"] if has_openvino() else [])
     for backend in backends:
-        stylizer = Stylizer(backend=backend, precision=precision if backend != "torch" else "auto")
+        stylizer = Stylizer(backend=backend, precision=precision)
         name = f"stylize, {backend}, {stylizer.engine.precision}"
         calls[name] = lambda s=stylizer: s.restyle(pixels)  # type: ignore[misc]
     median_seconds(calls, 1)  # the first call pays for what later ones share

@@ -33,7 +33,7 @@ class Outcome:
 
 
 def run_jobs(
-    stylizer: Stylizer,
+    load: Callable[[], Stylizer],
     jobs: Sequence[Job],
     look: Look,
     max_megapixels: float = MAX_MEGAPIXELS,
@@ -42,10 +42,14 @@ def run_jobs(
     """Restyle files; a bad one costs no other.
 
     Args:
+        load: gives the style; called while the first photo is decoded.
         on_progress: called with the number of photos restyled so far, parts counted.
 
     Yields:
         The outcomes in the order of the jobs. Whoever stops asking leaves only whole files.
+
+    Raises:
+        UsageError, StylizeError: what `load` raises.
     """
 
     def decode(job: Job) -> Photo:
@@ -53,9 +57,10 @@ def run_jobs(
         return read_photo(source, max_megapixels)
 
     with ThreadPoolExecutor(1) as decoder, ThreadPoolExecutor(1) as encoder:
-        coming: Future[Photo] | None = None
+        coming: Future[Photo] | None = decoder.submit(decode, jobs[0]) if jobs else None
         writing: deque[tuple[Job, Future[None]]] = deque()
         try:
+            stylizer = load()
             for number, job in enumerate(jobs):
                 photo_future = coming or decoder.submit(decode, job)
                 coming = None
