@@ -107,8 +107,8 @@ def choose_backend(
         return Choice("torch", "OpenVINO is not installed")
     gpu = device == "auto" and find_gpu()
     if not gpu and streamed:
-        # 0.23 of a plain torch script's time at 12 megapixels where OpenVINO's bands take 0.35, in
-        # float32 0.40 and 0.44.
+        # 0.23 of a plain torch script's time at 12 megapixels where OpenVINO's bands take 0.40, in
+        # float32 0.34 and 0.45.
         return Choice("torch", "faster in bands")
     if not gpu:
         return Choice("openvino", "faster than torch on a CPU")

@@ -58,7 +58,7 @@ class OpenVINOEngine:
     ) -> npt.NDArray[Any]:
         """One pass at the picture's own size: whole where there is memory for it, else in bands.
 
-        In bands it takes 1.6 times as long, and a seventh of the memory.
+        In bands it takes up to 2.4 times as long, and a fifth of the memory.
         """
         height, width = pixels.shape[:2]
         plan = self.model.card.plan
