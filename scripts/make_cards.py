@@ -25,10 +25,10 @@ Written from the files' own metadata by `python scripts/make_cards.py`. What all
 - Measured before convolutions were rounded to half precision by `scripts/ship_styles.py`, which
   ships only what then restyles four photos to within 1/255.
 - Starry Night was trained by `stylize train --style PAINTING --content PHOTOS --from-scratch
-  --steps 7000 --set half_size_share=0.65`, the others by `stylize train --style PAINTING --content
-  PHOTOS --preset best --set half_size_share=0.5 --set start=starry_night`; those with batch norm
-  with `--set norm=batch`, and from `starry_night_batch`. With bf16 that is some 40 and 14 minutes
-  on one core of a CPU.
+  --steps 10000 --set half_size_share=0.6`, its twin with `--set norm=batch`: with bf16 some 60
+  minutes on one core of a CPU. The others were trained before there was Muon, by `--preset best
+  --set half_size_share=0.5 --set start=starry_night` (or `starry_night_batch`) from the Starry
+  Night that shipped then, some 14 minutes each.
 """
 
 ABOUT_RUN = (
