@@ -56,6 +56,17 @@ def test_apply_through_openvino_imports_no_torch(
     assert "'openvino'" in modules
     assert "'torch'" not in modules
     assert "'torchvision'" not in modules
+    assert "'openvino.tools.ovc'" not in modules
+
+
+def test_openvinos_converter_can_still_be_imported() -> None:
+    pytest.importorskip("openvino")
+    probe = (
+        "from stylize.console.apply import _import_openvino; _import_openvino();"
+        "from openvino.tools.ovc import convert_model; print(convert_model.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout == "convert_model\n"
 
 
 def test_help_and_version(run: Run) -> None:
