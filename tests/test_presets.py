@@ -46,5 +46,6 @@ def test_a_dry_run_says_where_each_value_comes_from(run: Run) -> None:
         assert value in lines[name]
         assert lines[name].endswith(origin)
     words = ("train", "--style", "any.jpg", "--dry-run", "--from-scratch")
-    said = run(*words, "--set", "start=udnie").stdout
+    said = run(*words, "--set", "learning_rate=2e-3", "--set", "start=udnie").stdout
+    assert re.search(r"^learning_rate +0\.002 +--set$", said, re.M)  # said by hand, it stays
     assert re.search(r'^start +"none" +--from-scratch$', said, re.M)
