@@ -15,7 +15,7 @@ from stylize.imaging.levels import as_floats, as_levels
 from stylize.inference.backend import Affine, BandMemoryError, Moments, Tile, Vector
 from stylize.inference.layout import passes
 from stylize.inference.memory import Cut, allocate_store
-from stylize.inference.openvino_graph import Arrays, convolution_graph, is_paired
+from stylize.inference.openvino_graph import Arrays, convolution_graph
 from stylize.networks.plan import INPUT_SHIFT, Plan, Stage
 
 AnyBand = npt.NDArray[Any]
@@ -81,7 +81,7 @@ class OpenVINOBackend:
                 raise BandMemoryError from error
             raise
         made = request.get_output_tensor(0).data[0]
-        if is_paired(stage):
+        if stage.makes_colours:
             made = made.reshape(made.shape[0], -1, stage.out_channels)
         if stage.upsample == 2:
             # Enlarged rows of what was given from its second on; above a tile at the top is one.

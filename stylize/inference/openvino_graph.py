@@ -70,11 +70,6 @@ def convolution_graph(
     return ov.Model([op.transpose(y, op.constant(_TO_NHWC))], [band], stage.name)
 
 
-def is_paired(stage: Stage) -> bool:
-    """Whether a stage makes two pixels at a time: only the last has colours."""
-    return stage.out_channels == 3
-
-
 def kernel(stage: Stage, arrays: Arrays, turned: bool = False) -> Floats:
     """The kernel as the graphs take it: see the module's text."""
     weight = arrays[f"{stage.name}.conv.weight"].astype(np.float32)
@@ -82,7 +77,7 @@ def kernel(stage: Stage, arrays: Arrays, turned: bool = False) -> Floats:
         weight = weight.swapaxes(2, 3)
     if stage.upsample == 2:
         return enlarging_kernel(weight)
-    return paired_kernel(weight) if is_paired(stage) else np.ascontiguousarray(weight)
+    return paired_kernel(weight) if stage.makes_colours else np.ascontiguousarray(weight)
 
 
 def enlarging_kernel(weight: Floats) -> Floats:
@@ -105,7 +100,7 @@ def stage_bias(stage: Stage, arrays: Arrays) -> Floats | None:
     if not stage.bias:
         return None
     bias = arrays[f"{stage.name}.conv.bias"].astype(np.float32)
-    return np.tile(bias, 2) if is_paired(stage) else bias
+    return np.tile(bias, 2) if stage.makes_colours else bias
 
 
 def _restyled(plan: Plan, arrays: Arrays, photo: Any) -> Any:
@@ -142,7 +137,7 @@ def _convolved(
             x, op.constant(weight), [2, 2], pads_begin=pads, pads_end=pads, dilations=one
         )
     else:
-        strides = [1, 2] if is_paired(stage) else [stage.stride] * 2
+        strides = [1, 2] if stage.makes_colours else [stage.stride] * 2
         y = op.convolution(x, op.constant(weight), strides, none, none, one)
     return y if bias is None else op.add(y, _vector(bias, 1))
 

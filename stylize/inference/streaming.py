@@ -291,15 +291,15 @@ class _Convolution:
         self.made = end
         needed = max(0, end * stage.stride - stage.padding) // stage.upsample
         needed = min(max(needed, self.first), self.taken)
-        self.held = _cut(self.held, needed - self.first, self.taken - self.first)
+        self.held = _rows_of(self.held, needed - self.first, self.taken - self.first)
         self.first = needed
         return made
 
     def recall(self, rows: int) -> Band:
         """The next rows of the input, for the end of the residual block."""
         there = sum(piece.shape[0] for piece in self.remembered)
-        recalled = _cut(self.remembered, 0, rows)
-        self.remembered = _cut(self.remembered, rows, there)
+        recalled = _rows_of(self.remembered, 0, rows)
+        self.remembered = _rows_of(self.remembered, rows, there)
         return self.run.backend.join(recalled)
 
     def _convolve(self, start: int, end: int) -> Band:
@@ -310,7 +310,7 @@ class _Convolution:
         high_row = min(self.height, high + stage.padding + 1)
         begin, stop = low_row // stage.upsample, -(-high_row // stage.upsample)
         tile = Tile(
-            _cut(self.held, begin - self.first, stop - self.first),
+            _rows_of(self.held, begin - self.first, stop - self.first),
             skip=low_row - begin * stage.upsample,
             count=high_row - low_row,
             top=max(0, stage.padding - low),
@@ -330,7 +330,7 @@ class _Convolution:
         return run.backend.join([self._convolve(start, middle), self._convolve(middle, end)])
 
 
-def _cut(pieces: list[Band], start: int, stop: int) -> list[Band]:
+def _rows_of(pieces: list[Band], start: int, stop: int) -> list[Band]:
     """Rows `start` to `stop` - 1 of what the pieces are together."""
     found = []
     for piece in pieces:

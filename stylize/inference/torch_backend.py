@@ -52,7 +52,7 @@ class TorchBackend:
                 kernel = weight.mT if turned else weight
                 if stage.upsample == 2:
                     kernel = _phase_kernels(kernel)
-                elif _has_colours(stage):
+                elif stage.makes_colours:
                     kernel = _neighbours_kernel(kernel)
                 self._weights[stage.name, turned] = kernel.to(dtype).contiguous(
                     memory_format=torch.channels_last
@@ -92,12 +92,12 @@ class TorchBackend:
         weight, bias = self._weights[stage.name, turned], self._biases.get(stage.name)
         try:
             padded = _padded(tile, stage, weight.dtype)
-            stride = (1, TOGETHER) if _has_colours(stage) else stage.stride
+            stride = (1, TOGETHER) if stage.makes_colours else stage.stride
             made = F.conv2d(padded.permute(2, 0, 1)[None], weight, None, stride)
             band = made[0].permute(1, 2, 0)
             if bias is not None:
                 band = band + bias  # float32, whatever the convolution made
-            if _has_colours(stage):
+            if stage.makes_colours:
                 return band.reshape(band.shape[0], -1, stage.out_channels)[:, : tile.width]
             return _interleaved(band, tile, stage.out_channels) if stage.upsample == 2 else band
         except RuntimeError as error:
@@ -162,7 +162,7 @@ def _padded(tile: Tile, stage: Stage, dtype: torch.dtype) -> Tensor:
     side, nearest = (1, 0) if stage.upsample == 2 else (stage.padding, 1)
     height, width = tile.top + tile.rows + tile.bottom, tile.width
     like: Tensor = tile.pieces[0]
-    more = -width % TOGETHER if _has_colours(stage) else 0  # columns that are cut off behind it
+    more = -width % TOGETHER if stage.makes_colours else 0  # columns that are cut off behind it
     padded = like.new_empty(height, side + width + side + more, like.shape[2], dtype=dtype)
     padded[:, side + width + side :] = 0
     row = tile.top
@@ -195,11 +195,6 @@ def _phase_kernels(kernel: Tensor) -> Tensor:
     even = kernel.new_tensor([[1, 0, 0], [0, 1, 1]])
     odd = kernel.new_tensor([[1, 1, 0], [0, 0, 1]])
     return torch.cat([down @ kernel @ right.T for down in (even, odd) for right in (even, odd)])
-
-
-def _has_colours(stage: Stage) -> bool:
-    """Whether it is the last layer."""
-    return stage.out_channels == 3
 
 
 def _neighbours_kernel(kernel: Tensor) -> Tensor:

@@ -63,6 +63,13 @@ class Stage:
         """Pixels of reflection on each side of the convolution's input."""
         return self.kernel // 2
 
+    @property
+    def makes_colours(self) -> bool:
+        """Whether it is the last stage, whose few channels fill no register: backends make several
+        of its pixels at a time.
+        """
+        return self.out_channels == 3
+
     def output_side(self, side: int) -> int:
         """Pixels of a side behind this stage, for `side` pixels before it."""
         return (side * self.upsample - 1) // self.stride + 1
