@@ -25,6 +25,7 @@ from stylize.losses import gram_matrix
 from stylize.networks.perceptual import PerceptualNet, load_perceptual
 from stylize.safe_write import atomic_file
 from stylize.training.data import PhotoSampler
+from stylize.training.optimiser import Muon
 
 DEEPEST = "relu4_1"
 """What the default losses look at; nothing deeper is distilled."""
@@ -58,32 +59,24 @@ class Optimiser:
     """
 
     def __init__(self, student: PerceptualNet, teacher: PerceptualNet) -> None:
-        self.weights: list[tuple[Tensor, Tensor]] = []
-        """Each layer's weights, and the matrix with the same memory that Muon wants."""
-        matrices, biases = [], []
+        kernels, biases = [], []
         for _, layer in student.convolution_names():
             weight, bias = (student.get_buffer(f"{layer}_{kind}") for kind in ("weight", "bias"))
             of_teacher = teacher.get_buffer(f"{layer}_weight")
             usual = math.sqrt(2 / of_teacher[0].numel())
             scale = max(1.0, float(of_teacher.std()) / usual)
-            self.weights.append((weight, weight.detach().flatten(1).requires_grad_()))
-            matrices.append({"params": [self.weights[-1][1]], "scale": scale})
+            kernels.append({"params": [weight], "scale": scale})
             biases.append({"params": [bias], "scale": scale})
         self.parts: tuple[torch.optim.Optimizer, ...] = (
-            torch.optim.Muon(matrices, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
+            Muon(kernels, lr=1e-3, dtype=torch.bfloat16),
             torch.optim.Adam(biases, betas=(0.9, 0.99)),
         )
 
     def step(self, loss: Tensor, rate: float) -> None:
         """Go down by one step; `rate` is Adam's, and Muon's steps are as large."""
-        for weight, _ in self.weights:
-            weight.grad = None
         for part in self.parts:
             part.zero_grad()
         torch.autograd.backward(loss)
-        for weight, matrix in self.weights:
-            assert weight.grad is not None
-            matrix.grad = weight.grad.flatten(1)
         for part in self.parts:
             for group in part.param_groups:
                 group["lr"] = rate * group["scale"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Adam, Optimizer
+from torch.optim.optimizer import ParamsT
 
 from stylize.networks.transformer import TransformerNet
 
@@ -33,7 +33,7 @@ class Muon(Optimizer):
     matrices alone; here kernels of one shape also go through the iteration together.
 
     Args:
-        kernels: parameters of four dimensions.
+        kernels: parameters of four dimensions, or groups of them.
         lr: the step size; see `RMS`.
         momentum: how much of the mean gradient so far is kept, 0 to 1; Nesterov's.
         dtype: in which the iteration computes; bfloat16 suffices.
@@ -41,7 +41,7 @@ class Muon(Optimizer):
 
     def __init__(
         self,
-        kernels: Iterable[nn.Parameter],
+        kernels: ParamsT,
         lr: float,
         momentum: float = 0.95,
         dtype: torch.dtype = torch.float32,
