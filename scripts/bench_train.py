@@ -127,6 +127,7 @@ def apart(
         gradient_clip=1e9,
         flat_weight=0.0,
         lattice_weight=0.0,
+        edge_weight=0.0,
         gamut_weight=0.0,
     )
     batch = replace(network, batch_size=config.batch_size)
@@ -134,6 +135,7 @@ def apart(
         batch,
         flat_weight=config.flat_weight,
         lattice_weight=config.lattice_weight,
+        edge_weight=config.edge_weight,
         gamut_weight=config.gamut_weight,
     )
     schedule = replace(config, optimiser="adam")
@@ -144,7 +146,7 @@ def apart(
     for name, settings in (
         (f"and our network, first weights and layout, {precision}", network),
         (f"and batches of {config.batch_size}", batch),
-        ("and the losses for flat areas, grid and gamut, clamped", losses),
+        ("and the losses for flat areas, grid, edges and gamut, clamped", losses),
         ("and warm-up, cosine and clipping", schedule),
         ("and Muon for the kernels inside", config),
         (f"and {HALF_SIZE_SHARE:.0%} of the steps at half the size", halved),

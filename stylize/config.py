@@ -60,6 +60,9 @@ class TrainConfig:
     lattice_weight: float = 50.0
     """Factor of the energy of patterns locked to the network's 4 px lattice, 0 and up; 0 lets the
     network fake fine texture with a grid."""
+    edge_weight: float = 1.0
+    """Factor of the tint along a picture's edges, 0 and up; 0 lets the network place colours there
+    that the painting has and the photo gives no place for."""
     gamut_weight: float = 10.0
     """Factor of the mean square by which pictures leave 0..1, 0 and up; the other losses then see
     them clamped, as a file holds them. 0: they see them as they are."""
@@ -144,6 +147,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("tv_weight", 0, 1e12),
     ("flat_weight", 0, 1e12),
     ("lattice_weight", 0, 1e12),
+    ("edge_weight", 0, 1e12),
     ("gamut_weight", 0, 1e12),
     ("warmup_steps", 0, _INFINITY),
     ("preview_every", 0, _INFINITY),

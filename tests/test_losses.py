@@ -10,6 +10,7 @@ import torch
 from stylize.losses import (
     PerceptualLoss,
     content_loss,
+    edge_tint,
     flat_variation,
     gram_matrix,
     lattice_energy,
@@ -99,6 +100,21 @@ def test_lattice_energy_tells_a_grid_from_texture() -> None:
     stripes[..., ::5] = 0.0  # a period that shares nothing with the lattice
     assert lattice_energy(stripes).item() < 0.01
     assert lattice_energy(torch.rand(1, 3, 3, 50)).item() == 0.0
+
+
+def test_edge_tint_tells_a_band_from_a_change_all_over() -> None:
+    photo = torch.rand(2, 3, 96, 80)
+    assert edge_tint(photo + 0.3, photo).item() < 1e-12  # float32's rounding of means, squared
+    band = photo.clone()
+    band[:, 2, -16:] += 0.3  # the lowest 16 rows, one colour of three
+    # That edge: 0.3^2 / 3. The sides have 16 of 96 rows of it in their strips and further in alike.
+    assert edge_tint(band, photo).item() == pytest.approx(0.03, rel=1e-4)
+    turned = band.mT, photo.mT
+    assert edge_tint(*turned).item() == pytest.approx(0.03, rel=1e-4)
+    narrow = photo.clone()
+    narrow[:, 2, :4] += 0.3
+    assert edge_tint(narrow, photo).item() == pytest.approx(0.015, rel=1e-4)
+    assert edge_tint(torch.rand(1, 3, 16, 90), torch.rand(1, 3, 16, 90)).item() == 0.0
 
 
 def test_the_losses_see_what_a_file_can_hold(small_perceptual: Path) -> None:

@@ -131,6 +131,7 @@ class Trainer:
             config.tv_weight,
             config.flat_weight,
             config.lattice_weight,
+            config.edge_weight,
             config.gamut_weight,
             config.loss_units,
         )
