@@ -18,7 +18,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from bench_instance_norm import copy_bandwidth
 from bench_streaming import mosaic
 from PIL import Image
 from plain_apply import Transformer
@@ -26,6 +28,7 @@ from plain_apply import Transformer
 from stylize.inference.engine import has_openvino
 from stylize.inference.stylizer import Stylizer
 from stylize.model_file import read_model
+from stylize.networks.plan import Plan, make_plan
 from stylize.zoo import DEFAULT_STYLE, find_style
 
 PLAIN = Path(__file__).with_name("plain_apply.py")
@@ -118,6 +121,57 @@ def network_alone(rounds: int, precision: str) -> None:
     print("\n| network alone, 1920x1080 | seconds | times as fast |\n|---|---:|---:|")
     for name, found in seconds.items():
         print(f"| {name} | {found:.3f} | {base / found:.2f} |", flush=True)
+    if device == "cuda":
+        frames_a_second(pixels, rounds, precision)
+
+
+def least_work(plan: Plan, height: int, width: int) -> tuple[float, float]:
+    """(floating point operations, numbers moved) that a pass must at the least.
+
+    Moved: what each convolution reads and makes, and for its norm two more reads and a write.
+    """
+    operations = moved = 0.0
+    for stage in plan.stages:
+        read = stage.in_channels * height * width
+        height, width = stage.output_side(height), stage.output_side(width)
+        made = stage.out_channels * height * width
+        operations += 2 * made * stage.in_channels * stage.kernel**2
+        moved += read + made * (1 if stage.norm == "none" else 4)
+    return operations, moved
+
+
+def frames_a_second(pixels: npt.NDArray[np.uint8], rounds: int, precision: str) -> None:
+    """Print how fast a GPU restyles pictures that lie there, and how near that is to its bounds."""
+    height, width = pixels.shape[:2]
+    stylizer = Stylizer(device="cuda", precision=precision)
+    batch = torch.from_numpy(pixels).cuda().permute(2, 0, 1)[None] / 255
+    halves = 1 if stylizer.engine.precision == "fp32" else 2
+    side, dtype = 8192, torch.float32 if halves == 1 else torch.bfloat16
+    square = torch.rand(side, side, device="cuda").to(dtype)
+    frames = 20  # the first ten are launched one by one, those of the next rounds replayed
+
+    def restyle() -> None:
+        for _ in range(frames):
+            stylizer(batch)
+        torch.cuda.synchronize()
+
+    def multiply() -> None:
+        square @ square
+        torch.cuda.synchronize()
+
+    restyle()
+    multiply()
+    seconds = median_seconds({"frames": restyle, "product": multiply}, max(rounds, 5))
+    frame = seconds["frames"] / frames
+    operations, moved = least_work(make_plan(), height, width)
+    arithmetic = operations / (2 * side**3 / seconds["product"])
+    traffic = moved * 4 / halves / copy_bandwidth()
+    print(
+        f"\n{width}x{height} in {stylizer.engine.precision}, on the GPU from first to last: "
+        f"{1 / frame:.0f} frames a second; arithmetic alone would take {arithmetic / frame:.0%} of "
+        f"that time (at the rate of a product of {side}x{side}), traffic alone "
+        f"{traffic / frame:.0%} (at the rate of a copy)"
+    )
 
 
 def folder_of_photos(folder: Path, count: int, precision: str) -> None:

@@ -27,13 +27,28 @@ def each_picture(batch: Tensor, restyle: Callable[[Floats], Floats]) -> Tensor:
     return found.permute(0, 3, 1, 2).contiguous().to(batch.device, batch.dtype)
 
 
+def to_floats(pixels: npt.NDArray[Any], device: torch.device) -> Tensor:
+    """As `as_floats`, a fresh tensor on the device: levels travel there, a quarter of the bytes."""
+    pinned = device.type == "cuda"  # which the GPU fetches itself, without another copy
+    levels = torch.empty(pixels.shape, dtype=_tensor_type(pixels.dtype), pin_memory=pinned)
+    levels.numpy()[...] = pixels
+    values = levels.to(device, non_blocking=pinned).to(torch.float32)
+    if np.issubdtype(pixels.dtype, np.integer):
+        values /= np.iinfo(pixels.dtype).max
+    return values
+
+
 def from_floats(values: Tensor, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """As `as_levels`, computed where the tensor lies, and by all cores."""
     values = values.clamp(0, 1)
     if np.issubdtype(dtype, np.integer):
         values = values.mul_(np.iinfo(dtype).max).round_()
-    found: npt.NDArray[Any] = values.cpu().numpy().astype(dtype)
+    found: npt.NDArray[Any] = values.to(_tensor_type(dtype)).cpu().numpy()
     return found
+
+
+def _tensor_type(dtype: np.dtype[Any]) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, dtype)).dtype
 
 
 def to_tensor(pictures: list[Pixels]) -> Tensor:

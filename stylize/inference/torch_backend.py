@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylize.devices import is_out_of_memory
-from stylize.imaging.levels import as_floats
-from stylize.imaging.tensors import from_floats
+from stylize.imaging.tensors import from_floats, to_floats
 from stylize.inference.backend import Affine, BandMemoryError, Moments, Tile, Vector
 from stylize.inference.memory import Cut, allocate_store
 from stylize.networks.plan import INPUT_SHIFT, Plan, Stage
@@ -76,8 +75,7 @@ class TorchBackend:
 
     def upload(self, pixels: npt.NDArray[Any]) -> Tensor:
         """Levels or floats in 0..1 -> the network's input."""
-        band = torch.from_numpy(as_floats(pixels)).to(self.device)
-        return band.add_(INPUT_SHIFT)
+        return to_floats(pixels, self.device).add_(INPUT_SHIFT)
 
     def download(self, band: Tensor, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """The network's output -> levels or floats in 0..1."""

@@ -17,9 +17,9 @@ from stylize.devices import (
     resolve_precision,
 )
 from stylize.errors import StylizeError
-from stylize.imaging.levels import as_floats
-from stylize.imaging.tensors import each_picture, from_floats
+from stylize.imaging.tensors import each_picture, from_floats, to_floats
 from stylize.inference.memory import cut_picture, fits_whole, free_memory
+from stylize.inference.repeated_size import RepeatedSize
 from stylize.inference.streaming import Progress, Streamer
 from stylize.inference.torch_backend import TorchBackend
 from stylize.networks.transformer import TransformerNet
@@ -55,6 +55,7 @@ class TorchEngine:
             self._plan, model.tensors(), self._device, DTYPES[self.precision]
         )
         self._norms = model.norms()
+        self._repeated = RepeatedSize(self._compute)
 
     def restyle(
         self, pixels: npt.NDArray[Any], memory: int | None, on_progress: Progress
@@ -67,9 +68,10 @@ class TorchEngine:
         free = self._free()
         fits = fits_whole(self.name, self._plan, height, width, memory, free)
         if self._device.type != "cpu" and fits:
-            batch = torch.from_numpy(as_floats(pixels)).permute(2, 0, 1)[None]
+            batch = to_floats(pixels, self._device).permute(2, 0, 1)[None]
             restyled = self._restyle_whole(batch)[0].permute(1, 2, 0)
             return from_floats(restyled, pixels.dtype)
+        self._repeated.release()
         cut = cut_picture(self._plan, height, width, 6 * pixels.itemsize, memory, free)
         with torch.inference_mode():
             streamer = Streamer(self._plan, self._norms, self._backend, cut, on_progress)
@@ -84,8 +86,8 @@ class TorchEngine:
     def _restyle_whole(self, batch: Tensor) -> Tensor:
         photo = batch.to(self._device, torch.float32, memory_format=torch.channels_last)
         try:
-            with torch.inference_mode(), autocast(self._device, self.precision):
-                restyled: Tensor = self.network(photo).float().clamp(0, 1)
+            with torch.inference_mode():
+                restyled = self._run(photo)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -97,9 +99,25 @@ class TorchEngine:
         # Out of inference mode, so that a caller may train through or change what it got.
         return restyled.to(batch.device, batch.dtype).clone()
 
+    def _run(self, photo: Tensor) -> Tensor:
+        if self._device.type != "cuda":
+            return self._compute(photo)
+        usual = torch.cuda.default_stream(self._device)
+        # On a stream of the caller's own, who may be capturing it, nothing is known of the order.
+        on_usual = torch.cuda.current_stream(self._device) == usual
+        return self._repeated(photo) if on_usual else self._compute(photo)
+
+    def _compute(self, photo: Tensor) -> Tensor:
+        with autocast(self._device, self.precision):
+            restyled: Tensor = self.network(photo)
+        return restyled.float().clamp(0, 1)
+
     def _free(self) -> int:
         """Bytes of free memory, the host's and the device's, whichever are fewer."""
         host = free_memory()
         if self._device.type != "cuda":
             return host
-        return min(host, torch.cuda.mem_get_info(self._device)[0])
+        device = torch.cuda.mem_get_info(self._device)[0]
+        # What torch keeps from earlier pictures is there for this one.
+        kept = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
+        return min(host, device + kept)

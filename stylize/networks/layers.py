@@ -10,6 +10,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.utils import skip_init
 
 from stylize.networks.plan import MIN_SIDE, Stage
+from stylize.ops.extend import extend
 from stylize.ops.instance_norm import instance_norm
 
 
@@ -145,10 +146,7 @@ class ConvStage(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """(N, Cin, H, W) -> (N, Cout, H', W'), H' = ceil(H * upsample / stride)."""
-        if self.upsample > 1:
-            x = F.interpolate(x, scale_factor=self.upsample, mode="nearest")
-        x = F.pad(x, [self.padding] * 4, mode="reflect")
-        y: Tensor = self.norm(self.conv(x), residual)
+        y: Tensor = self.norm(self.conv(extend(x, self.padding, self.upsample)), residual)
         return y
 
 
