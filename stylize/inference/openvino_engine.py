@@ -31,6 +31,9 @@ PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 _CAPABILITIES = {"bf16": "BF16", "fp16": "FP16"}
 
+PATIENCE = 100
+"""Milliseconds after which a pass that is not done lets Python look for signals."""
+
 
 class OpenVINOEngine:
     """An `Engine`.
@@ -84,7 +87,7 @@ class OpenVINOEngine:
             picture = np.pad(picture, [*missing, (0, 0)], mode="edge")
         request = self._network.create_infer_request()  # one for each thread
         try:
-            request.infer([picture[None]], share_inputs=True)
+            _infer(request, picture[None])
         except RuntimeError as error:
             if "alloc" not in str(error):
                 raise
@@ -125,6 +128,17 @@ class OpenVINOEngine:
         compiled.export_model(stream)
         compile_cache.store(key, stream.getvalue())
         return compiled
+
+
+def _infer(request: ov.InferRequest, batch: npt.NDArray[np.float32]) -> None:
+    """Compute, and let Python have a turn now and then: Ctrl-C ends what takes seconds."""
+    request.start_async([batch], share_inputs=True)
+    try:
+        while not request.wait_for(PATIENCE):
+            pass
+    except BaseException:
+        request.cancel()
+        raise
 
 
 def resolve_precision(precision: str, core: ov.Core) -> str:

@@ -22,6 +22,7 @@ from tests.conftest import Trained, make_picture
 
 pytest.importorskip("openvino")
 
+from stylize.inference import openvino_engine
 from stylize.inference.openvino_engine import cpu_precisions
 from stylize.inference.openvino_graph import enlarging_kernel, paired_kernel
 
@@ -114,6 +115,28 @@ def test_reduced_precision_keeps_50_db(photo: str) -> None:
         tensor = torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255
         whole = (stylizer(tensor)[0].permute(1, 2, 0) * 255).round().int().numpy()
         assert psnr(whole, expected) >= 50, (backend, precision)
+
+
+def test_a_pass_can_be_interrupted() -> None:
+    class Request:
+        waits, cancelled = 0, False
+
+        def start_async(self, inputs: object, share_inputs: bool) -> None:
+            pass
+
+        def wait_for(self, milliseconds: int) -> bool:
+            self.waits += 1
+            if self.waits == 2:
+                raise KeyboardInterrupt
+            return False
+
+        def cancel(self) -> None:
+            self.cancelled = True
+
+    request = Request()
+    with pytest.raises(KeyboardInterrupt):
+        openvino_engine._infer(request, np.zeros((1, 8, 8, 3), np.float32))
+    assert (request.waits, request.cancelled) == (2, True)
 
 
 def psnr(found: npt.NDArray[np.int_], expected: npt.NDArray[np.int_]) -> float:
