@@ -7,7 +7,8 @@ layout. Beside it stylize from random weights, and as it is: from the nearest sh
 not trained on this painting. All learn from vgg19-slim and are measured by it on the same held-out
 photos; only training time counts. Prints Markdown, and writes the curves as CSV and PNG. A second
 table takes the gain apart: what is ours joins the usual recipe one by one, each time for as long as
-stylize took.
+stylize took. With `--presets` instead: steps a second and minutes of each preset, and the usual
+recipe's. All on the GPU where there is one.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ from plain_apply import Transformer
 from torch import Tensor, nn
 
 from stylize.config import TrainConfig
-from stylize.devices import resolve_precision
+from stylize.devices import resolve_device, resolve_precision
 from stylize.held_out import held_out_loss, measure, split
 from stylize.imaging.files import find_pictures
 from stylize.losses import PerceptualLoss, style_targets
 from stylize.model_file import file_sha256
 from stylize.networks.perceptual import DEFAULT_STYLE_LAYERS, load_perceptual
+from stylize.presets import PRESETS, preset_settings
 from stylize.training.data import PhotoSampler, load_style
 from stylize.training.start import load_nearest
 from stylize.training.trainer import Trainer
@@ -75,20 +77,23 @@ class Plain:
 
     def __init__(self, config: TrainConfig, painting: Path, content: Path) -> None:
         torch.manual_seed(0)
-        self.network: nn.Module = Transformer()
+        self.device = resolve_device(config.device)
+        self.network: nn.Module = Transformer().to(self.device)
         photos, _ = split(find_pictures(content))
         self.sampler = PhotoSampler(photos, 256, 4, 0)
-        perceptual = load_perceptual(config.perceptual)
+        perceptual = load_perceptual(config.perceptual).to(self.device)
         layers = DEFAULT_STYLE_LAYERS[perceptual.architecture]
         self.loss = PerceptualLoss(
-            perceptual, style_targets(perceptual, load_style(painting, 512), layers), ["relu3_1"]
+            perceptual,
+            style_targets(perceptual, load_style(painting, 512).to(self.device), layers),
+            ["relu3_1"],
         )
 
     def steps(self) -> Iterator[None]:
         """Train for ever."""
         optimiser = torch.optim.Adam(self.network.parameters(), lr=1e-3)
         for batch in self.sampler.batches(0, 10**9):
-            photo = batch.contiguous()
+            photo = batch.contiguous().to(self.device)
             optimiser.zero_grad()
             total = self.loss(self.network(photo), photo).total
             torch.autograd.backward(total)
@@ -101,7 +106,10 @@ def ours(config: TrainConfig, painting: Path, content: Path, warm: bool) -> Trai
     trainer = Trainer(replace(config, start="none"), painting, content, painting.stem)
     if warm:
         model = load_nearest(
-            trainer.network, trainer.loss, trainer.sampler.batch(0), file_sha256(painting)
+            trainer.network,
+            trainer.loss,
+            trainer.sampler.batch(0).to(trainer.device),
+            file_sha256(painting),
         )
         assert model is not None
         print(f"{painting.stem} begins from {model.card.name}", flush=True)
@@ -142,7 +150,7 @@ def apart(
     halved = replace(
         config, half_size_share=HALF_SIZE_SHARE, steps=round(config.steps * MORE_STEPS)
     )
-    precision = resolve_precision(config.precision, torch.device("cpu"))
+    precision = resolve_precision(config.precision, plain.device)
     for name, settings in (
         (f"and our network, first weights and layout, {precision}", network),
         (f"and batches of {config.batch_size}", batch),
@@ -219,6 +227,35 @@ def reached(points: list[Point], loss: float) -> float | None:
     return None
 
 
+def presets(painting: Path, content: Path, seconds: float = 20.0) -> None:
+    """Print how fast each preset's steps are here, beside the usual recipe's."""
+    device = resolve_device("auto")
+
+    def rate(steps: Iterator[object]) -> float:
+        for _ in islice(steps, 5):  # which pay for what later ones share
+            pass
+        begin = time.perf_counter()
+        done = after(steps, seconds)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return done / (time.perf_counter() - begin)
+
+    print(f"| on {device.type} | photos a step | steps a second | steps | minutes |")
+    print("|---|---:|---:|---:|---:|")
+    usual = rate(Plain(TrainConfig(), painting, content).steps())
+    print(f"| {USUAL} | 4 | {usual:.2f} | | |", flush=True)
+    for preset in PRESETS:
+        config = TrainConfig().changed(preset_settings(preset, device.type))
+        # The steps themselves are those of a run without end.
+        trainer = ours(replace(config, steps=10**6), painting, content, warm=False)
+        found = rate(trainer.steps())
+        print(
+            f"| {preset} | {config.batch_size} | {found:.2f} | {config.steps} | "
+            f"{config.steps / found / 60:.1f} |",
+            flush=True,
+        )
+
+
 def main() -> None:
     """Print a table for each painting."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -228,7 +265,11 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=12, help="held-out photos measured")
     parser.add_argument("--limit", type=float, default=6.0, help="times our time, for the others")
     parser.add_argument("--csv", type=Path, default=Path("curves.csv"))
+    parser.add_argument("--presets", action="store_true", help="time the presets, nothing else")
     arguments = parser.parse_args()
+    if arguments.presets:
+        presets(arguments.paintings[0], arguments.content)
+        return
     config = TrainConfig(steps=arguments.steps, warmup_steps=10, precision="auto")
     rows: list[Row] = []
     for painting in arguments.paintings:
