@@ -25,10 +25,11 @@ Written from the files' own metadata by `python scripts/make_cards.py`. What all
 - Measured before convolutions were rounded to half precision by `scripts/ship_styles.py`, which
   ships only what then restyles four photos to within 1/255.
 - Starry Night was trained by `stylize train --style PAINTING --content PHOTOS --from-scratch
-  --steps 10000 --set half_size_share=0.6`, its twin with `--set norm=batch`: with bf16 some 60
-  minutes on one core of a CPU. The others were trained before there was Muon, by `--preset best
-  --set half_size_share=0.5 --set start=starry_night` (or `starry_night_batch`) from the Starry
-  Night that shipped then, some 14 minutes each.
+  --steps 10000 --set half_size_share=0.6`, before there was a loss for tinted edges, and went on by
+  `--preset best --steps 6000 --set half_size_share=0.5 --set start=starry_night`; its twin with
+  `--set norm=batch` from itself. With bf16 that is some 60 and 45 minutes on one core of a CPU. The
+  others began from them, by `--preset best --set half_size_share=0.5 --set start=starry_night` (or
+  `starry_night_batch`), some 14 minutes each.
 """
 
 ABOUT_RUN = (
@@ -46,10 +47,6 @@ ABOUT_RUN = (
     "checkpoint_every",
 )
 
-BEFORE = {"optimiser": "adam"}
-"""What ran before there was a setting for it; all others were off, 0."""
-
-
 def losses(name: str, found: dict[str, float] | None) -> str:
     """One line for a held-out loss."""
     if found is None:
@@ -61,10 +58,10 @@ def losses(name: str, found: dict[str, float] | None) -> str:
 
 
 def differences(settings: dict[str, Any]) -> str:
-    """Settings that decided something and were not the defaults, `BEFORE` where not known then."""
+    """Settings that decided something and were not the defaults; 0, off, where not known then."""
     found = []
     for name, default in TrainConfig().as_dict().items():
-        value = settings.get(name, BEFORE.get(name, 0))
+        value = settings.get(name, 0)
         value = tuple(value) if isinstance(value, list) else value
         if name not in ABOUT_RUN and value != default:
             found.append(f"{name}={value}")

@@ -53,10 +53,10 @@ enlarge. A flat sky (Lav Varshney), white paper, the night (NASA), little contra
 ![Four hard pictures in every style](images/hard.jpg)
 
 White paper and flat sky become one or two colours of the painting, with a halo around what stands
-before them. No borders, but in Starry Night, which warms the lower edge where little else is (the
-night, the moon). The night and the moon fall into areas of the painting's main colours where
-the picture gives no reason for them, most of all in composition_vii and udnie: instance norm makes
-as much of the contrast in a calm sky as of that in a crowd. The rocket's sky above shows the same.
+before them. No borders. The night and the moon fall into areas of the painting's main colours
+where the picture gives no reason for them, most of all in composition_vii and udnie: instance norm
+makes as much of the contrast in a calm sky as of that in a crowd. The rocket's sky above shows the
+same.
 Starry Night has beads along dark edges and, at 100 %, faint diagonal hatching; in the others it is
 next to gone. `--strength 0.6` softens all of it.
 """
