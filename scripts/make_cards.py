@@ -47,6 +47,7 @@ ABOUT_RUN = (
     "checkpoint_every",
 )
 
+
 def losses(name: str, found: dict[str, float] | None) -> str:
     """One line for a held-out loss."""
     if found is None:
