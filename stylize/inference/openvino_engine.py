@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from importlib import resources
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -138,6 +139,8 @@ def _infer(request: ov.InferRequest, batch: npt.NDArray[np.float32]) -> None:
             pass
     except BaseException:
         request.cancel()
+        with suppress(RuntimeError):  # that it was cancelled; until then it reads the batch
+            request.wait()
         raise
 
 

@@ -133,6 +133,9 @@ def test_a_pass_can_be_interrupted() -> None:
         def cancel(self) -> None:
             self.cancelled = True
 
+        def wait(self) -> None:
+            raise RuntimeError("cancelled")
+
     request = Request()
     with pytest.raises(KeyboardInterrupt):
         openvino_engine._infer(request, np.zeros((1, 8, 8, 3), np.float32))
