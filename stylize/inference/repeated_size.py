@@ -17,8 +17,9 @@ REPEATS = 10
 GPU: worth it for a film or a service, not for the few photos of a folder."""
 
 MOST_PIXELS = 1 << 21
-"""Pixels of a batch that are captured at the most, 1920 x 1080. Above, the GPU computes for longer
-than the host launches, and a graph would only hold on to a whole pass's memory."""
+"""Pixels of a batch that are captured at the most, 1920 x 1080. Above, the GPU should compute
+for longer than the host launches, and a graph would only hold on to a whole pass's memory. Not
+timed yet, as little as `REPEATS`."""
 
 LOG = logging.getLogger("stylize")
 
