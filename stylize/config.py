@@ -60,7 +60,7 @@ class TrainConfig:
     lattice_weight: float = 50.0
     """Factor of the energy of patterns locked to the network's 4 px lattice, 0 and up; 0 lets the
     network fake fine texture with a grid."""
-    edge_weight: float = 1.0
+    edge_weight: float = 5.0
     """Factor of the tint along a picture's edges, 0 and up; 0 lets the network place colours there
     that the painting has and the photo gives no place for."""
     gamut_weight: float = 10.0

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -30,11 +30,15 @@ class World:
 
     def mean(self, value: float) -> float:
         """The mean over all processes; no number where one of them has none."""
+        return float(self.average(torch.tensor(value, dtype=torch.float64)))
+
+    def average(self, tensor: Tensor) -> Tensor:
+        """The mean over all processes, of its device and type."""
         if self.size == 1:
-            return value
-        total = torch.tensor([value], dtype=torch.float64, device=_device())
+            return tensor
+        total = tensor.to(_device(), copy=True)
         distributed.all_reduce(total)
-        return float(total) / self.size
+        return (total / self.size).to(tensor.device)
 
     def any(self, flag: bool) -> bool:
         """Whether any process says so."""

@@ -224,6 +224,7 @@ class Trainer:
             for optimiser in self.optimisers:
                 self.scaler.step(optimiser)
             self.scaler.update()
+            self.loss.remember(self.world.average(terms.tint))
             self.step += 1
             if self.step % config.checkpoint_every == 0:
                 self.last_good = self.checkpoint()
@@ -256,6 +257,7 @@ class Trainer:
             "step": self.step,
             "guard": self.guard.state(),
             "scaler": self.scaler.state_dict(),
+            "tint": self.loss.tint.tolist(),
             "before": asdict(self.before) if self.before else None,
             "start": self.start,
         }
@@ -266,6 +268,7 @@ class Trainer:
         state = checkpoint.state
         self.step, self.start = state["step"], state["start"]
         self.guard.restore(state["guard"])
+        self.loss.tint.copy_(torch.tensor(state["tint"]))
         self.before = HeldOutLoss(**state["before"]) if state["before"] else None
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])

@@ -72,7 +72,8 @@ def first_gradients(
     words = words | {"batch_size": 4 // world.size}
     trainer = Trainer(TrainConfig(**words), painting, photos, "test", world=world)
     next(trainer.steps())
-    return {
+    assert trainer.loss.tint.abs().max() > 0
+    return {"tint": trainer.loss.tint} | {
         name: parameter.grad.clone()
         for name, parameter in trainer.network.named_parameters()
         if parameter.grad is not None
