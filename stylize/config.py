@@ -61,8 +61,8 @@ class TrainConfig:
     """Factor of the energy of patterns locked to the network's 4 px lattice, 0 and up; 0 lets the
     network fake fine texture with a grid."""
     edge_weight: float = 5.0
-    """Factor of the tint along a picture's edges, 0 and up; 0 lets the network place colours there
-    that the painting has and the photo gives no place for."""
+    """Factor of the mean tint along pictures' edges, 0 and up; 0 lets the network place colours
+    there that the painting has and the photo gives no place for."""
     gamut_weight: float = 10.0
     """Factor of the mean square by which pictures leave 0..1, 0 and up; the other losses then see
     them clamped, as a file holds them. 0: they see them as they are."""
