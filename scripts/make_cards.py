@@ -25,11 +25,14 @@ Written from the files' own metadata by `python scripts/make_cards.py`. What all
 - Measured before convolutions were rounded to half precision by `scripts/ship_styles.py`, which
   ships only what then restyles four photos to within 1/255.
 - Starry Night was trained by `stylize train --style PAINTING --content PHOTOS --from-scratch
-  --steps 10000 --set half_size_share=0.6`, before there was a loss for tinted edges, and went on by
-  `--preset best --steps 6000 --set half_size_share=0.5 --set start=starry_night`; its twin with
-  `--set norm=batch` from itself. With bf16 that is some 60 and 45 minutes on one core of a CPU. The
-  others began from them, by `--preset best --set half_size_share=0.5 --set start=starry_night` (or
-  `starry_night_batch`), some 14 minutes each.
+  --steps 10000 --set half_size_share=0.6`, before there was a price for tinted edges, went on by
+  `--preset best --steps 6000 --set half_size_share=0.5 --set start=starry_night`, when it was that
+  of each picture's tint (`edge_weight=1`), and by `--preset best --steps 4000 --set
+  half_size_share=0.4 --set start=starry_night`, with that of the mean (5); its twin with `--set
+  norm=batch` from itself. With bf16 that is some 60, 45 and 35 minutes on one core of a CPU.
+- The Scream and its twin began from them, the other four from the Starry Night of 16,000 steps,
+  with the price of that time: by `--preset best --set half_size_share=0.5 --set start=starry_night`
+  (or `starry_night_batch`), some 14 minutes each.
 """
 
 ABOUT_RUN = (
