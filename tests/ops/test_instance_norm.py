@@ -60,10 +60,11 @@ def test_equals_the_formula(
     assert y.dtype == dtype
     assert y.shape == x.shape
     # One rounding to the output's type of values up to about 8 (half an ulp each for the norm and
-    # for the added residual), and float32 sums of at most 81 terms, amplified where a tiny plane
-    # has a variance near eps: sqrt(81) ulps of float32 times 1 / sqrt(eps), at the very worst.
+    # for the added residual), and sums of at most 81 terms, amplified where a tiny plane has a
+    # variance near eps: sqrt(81) ulps of the sums' type times 1 / sqrt(eps), at the very worst.
     ulp = torch.finfo(dtype).eps
-    slack = 0.0 if dtype == torch.float64 else 9 * 1.2e-7 * 30
+    sums = torch.float64 if dtype == torch.float64 else torch.float32
+    slack = 9 * torch.finfo(sums).eps * 30
     for found in (y, for_training):
         assert (found.double() - expected).abs().max() <= 8 * ulp + slack
 
