@@ -53,7 +53,7 @@ def _curves(results: Results) -> Figure:
         for row in axes:
             _log_scale(row[column])
             row[column].grid(alpha=0.3, which="both")
-    _legend(axes[0, 0])
+    _legend(figure, axes[0, 0])
     return figure
 
 
@@ -80,7 +80,7 @@ def _robustness(results: Results) -> Figure:
             row[column].grid(alpha=0.3)
     axes[0, 0].set_ylabel("change of the picture, RMS of 255 levels")
     axes[1, 0].set_ylabel("style loss, times the unaltered photo's")
-    _legend(axes[0, 0])
+    _legend(figure, axes[0, 0])
     return figure
 
 
@@ -100,7 +100,7 @@ def _batch_sizes(results: Results) -> Figure:
     axes.set_xlabel("photos a step")
     axes.set_ylabel(f"held-out loss after {results.experiment.config.steps} steps")
     axes.grid(alpha=0.3)
-    _legend(axes)
+    _legend(figure, axes)
     return figure
 
 
@@ -127,9 +127,11 @@ def _log_scale(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _legend(axes: Axes) -> None:
-    if axes.lines:  # matplotlib warns of an empty one
-        axes.legend()
+def _legend(figure: Figure, axes: Axes) -> None:
+    """What the lines of `axes` are, above the figure, where it covers none of them."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:  # matplotlib warns of an empty one
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(handles))
 
 
 def _png(figure: Figure) -> bytes:
