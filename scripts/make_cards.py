@@ -30,9 +30,9 @@ Written from the files' own metadata by `python scripts/make_cards.py`. What all
   of each picture's tint (`edge_weight=1`), and by `--preset best --steps 4000 --set
   half_size_share=0.4 --set start=starry_night`, with that of the mean (5); its twin with `--set
   norm=batch` from itself. With bf16 that is some 60, 45 and 35 minutes on one core of a CPU.
-- The Scream and its twin began from them, the other four from the Starry Night of 16,000 steps,
-  with the price of that time: by `--preset best --set half_size_share=0.5 --set start=starry_night`
-  (or `starry_night_batch`), some 14 minutes each.
+- The Scream and its twin began from them, by `--preset best --set half_size_share=0.4 --set
+  start=starry_night` (or `starry_night_batch`); the other four from the Starry Night of 16,000
+  steps, with the price of that time and `half_size_share=0.5`. Some 14 minutes each.
 """
 
 ABOUT_RUN = (
