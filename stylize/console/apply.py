@@ -158,7 +158,7 @@ def _say_left_out(existing: int, own_results: int, quiet: bool) -> None:
 
 
 def _say_failures(failures: list[Outcome], count: int) -> None:
-    """One line for a single photo; a table for several.
+    """A line for each photo that failed; at the end, of several, how many.
 
     Raises:
         StylizeError: there are failures.
@@ -167,14 +167,9 @@ def _say_failures(failures: list[Outcome], count: int) -> None:
         return
     if count == 1 and failures[0].error:
         raise failures[0].error
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("photo", "why it was left out", box=None, pad_edge=False)
-    for failure in failures:
+    for failure in failures:  # lines, not a table: a terminal's width must not cut names off
         reason = str(failure.error).removeprefix(failure.job.name).removeprefix(":").strip()
-        table.add_row(failure.job.name, reason)
-    Console(stderr=True).print(table)
+        typer.echo(f"{failure.job.name}: {reason}", err=True)
     raise StylizeError(f"{len(failures)} of {count} photos could not be restyled")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stylize.errors import StylizeError, UsageError
 from stylize.imaging.colour import on_white, to_srgb
@@ -129,7 +129,10 @@ def _reason(source: Path | bytes, error: Exception) -> str:
         empty = not (source if isinstance(source, bytes) else source.stat().st_size)
     except OSError as gone:  # between being found and being read
         return f"cannot be read: {gone.strerror or gone}"
-    return "is empty" if empty else f"is no readable picture: {error}"
+    if empty:
+        return "is empty"
+    unknown = isinstance(error, UnidentifiedImageError)  # whose text is the path once more
+    return f"is no readable picture: {'its format is not known' if unknown else error}"
 
 
 def read_rgb(path: Path, enough: int | None = None) -> Pixels:

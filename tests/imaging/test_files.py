@@ -94,7 +94,7 @@ def broken_files(folder: Path) -> dict[str, Path]:
 
 def test_broken_files_are_named_with_the_reason(tmp_path: Path) -> None:
     reasons = {
-        "text.jpg": "is no readable picture: cannot identify",
+        "text.jpg": "is no readable picture: its format is not known",
         "empty.png": "is empty",
         "cut.jpg": "is no readable picture: .*truncated",
     }
