@@ -32,7 +32,10 @@ Written from the files' own metadata by `python scripts/make_cards.py`. What all
   norm=batch` from itself. With bf16 that is some 60, 45 and 35 minutes on one core of a CPU.
 - The Scream and its twin began from them, by `--preset best --set half_size_share=0.4 --set
   start=starry_night` (or `starry_night_batch`); the other four from the Starry Night of 16,000
-  steps, with the price of that time and `half_size_share=0.5`. Some 14 minutes each.
+  steps, with the price of that time and `half_size_share=0.5`. All of these had a style strength
+  of 1, which both Starry Nights have kept. The other styles and The Scream's twin then went on from
+  themselves at a strength of 10 and three times the prices, which is now what `stylize train` takes
+  unasked: `--preset best --set half_size_share=0.5 --set start=NAME`. Some 14 minutes each time.
 """
 
 ABOUT_RUN = (
