@@ -50,7 +50,7 @@ class TrainConfig:
     """Shorter side of the painting in pixels, 32 to 4096; larger means larger strokes."""
     style_strength: float = 1.0
     """How much style against content: 0 gives the photo back, 1 its colours changed, 10 a picture
-    that is painted; what `stylize train` takes is in its config file."""
+    that is painted; presets choose."""
     content_weight: float = 1.0
     """Factor of the content loss, 0 and up."""
     tv_weight: float = 0.0

@@ -17,6 +17,8 @@ def test_longer_presets_take_more_steps(device: str) -> None:
     steps = [config.steps for config in configs]
     assert steps == sorted(set(steps))
     assert all(config.warmup_steps * 4 <= config.steps for config in configs)
+    # A strong style comes clean only after some hundred steps.
+    assert all((config.style_strength > 1) == (config.steps >= 500) for config in configs)
 
 
 @pytest.mark.parametrize("name", ["johnson2016", "ulyanov2016"])
