@@ -13,8 +13,8 @@ _PAINTED = {
     "lattice_weight": 150.0,
     "edge_weight": 15.0,
 }
-"""A painted picture, not a photo in the painting's colours, and three times the usual prices to keep
-it clean; ninety steps are too few for that (docs/training.md)."""
+"""A painted picture, not a photo in the painting's colours, and three times the usual prices to
+keep it clean; ninety steps are too few for that (docs/training.md)."""
 
 _CPU: dict[Preset, dict[str, Any]] = {
     # Under three minutes on two cores without bf16, measuring and importing included.
