@@ -58,8 +58,8 @@ where the picture gives no reason for them, most of all in composition_vii and u
 makes as much of the contrast in a calm sky as of that in a crowd. The rocket's sky above shows the
 same.
 Starry Night has beads along dark edges and, at 100 %, faint diagonal hatching; The Shipwreck has
-some of both. The five styles at a strength of 10 take a small face's features for strokes of their own:
-`--style-scale 0.5` paints it more finely, and `--strength 0.6` softens all of it.
+some of both. The five styles at a strength of 10 take a small face's features for strokes of their
+own: `--style-scale 0.5` paints it more finely, and `--strength 0.6` softens all of it.
 """
 
 
