@@ -34,9 +34,9 @@ Written from the files' own metadata by `python scripts/make_cards.py`. What all
   start=starry_night` (or `starry_night_batch`); the other four from the Starry Night of 16,000
   steps, with the price of that time and `half_size_share=0.5`. All of these had a style strength
   of 1 and the defaults' prices, which both Starry Nights have kept. The other styles and The
-  Scream's twin then went on from themselves at a strength of 10 and three times the prices, which
-  the presets have set since: `--preset best --set half_size_share=0.5 --set start=NAME`. Some 14
-  minutes each time.
+  Scream's twin then went on from themselves at a strength of 10, which the presets have set since,
+  and at which prices are three times as high: `--preset best --set half_size_share=0.5 --set
+  start=NAME`. Some 14 minutes each time.
 """
 
 ABOUT_RUN = (

@@ -59,6 +59,14 @@ def test_nothing_to_learn() -> None:
         TrainConfig(content_weight=0, style_strength=0)
 
 
+def test_prices_grow_with_the_style_strength() -> None:
+    assert TrainConfig().price_factor == 1.0
+    assert TrainConfig(style_strength=10).price_factor == pytest.approx(3.0)
+    assert TrainConfig(style_strength=0.1).price_factor == pytest.approx(1 / 3)
+    assert TrainConfig(style_strength=0).price_factor == 0.0
+    assert TrainConfig(style_strength=1e5, loss_units="paper").price_factor == 1.0
+
+
 def test_words_may_be_bare_or_quoted() -> None:
     words = ["norm=batch", 'device="cpu"', "width=1", "style_layers=relu1_2, relu2_2"]
     config = TrainConfig().changed(parse_settings(words))

@@ -129,9 +129,9 @@ class Trainer:
             config.content_weight,
             config.style_strength,
             config.tv_weight,
-            config.flat_weight,
-            config.lattice_weight,
-            config.edge_weight,
+            config.flat_weight * config.price_factor,
+            config.lattice_weight * config.price_factor,
+            config.edge_weight * config.price_factor,
             config.gamut_weight,
             config.loss_units,
         )

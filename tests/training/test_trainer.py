@@ -136,6 +136,17 @@ def test_the_time_left_counts_both_sizes(
     assert sides == [32, 64, 64]
 
 
+def test_a_stronger_style_pays_higher_prices(
+    config: TrainConfig, painting: Path, photo_folder: Path
+) -> None:
+    settings = {"style_strength": 10, "flat_weight": 2, "lattice_weight": 3, "edge_weight": 4}
+    loss = Trainer(config.changed(settings), painting, photo_folder, "test").loss
+    assert loss.style_weight == 10
+    found = (loss.flat_weight, loss.lattice_weight, loss.edge_weight)
+    assert found == pytest.approx((6, 9, 12))
+    assert (loss.content_weight, loss.gamut_weight) == (config.content_weight, config.gamut_weight)
+
+
 def test_a_half_size_needs_crops_that_can_be_halved() -> None:
     with pytest.raises(UsageError, match="half_size_share needs a size of at least 64; it is 48"):
         TrainConfig(size=48, half_size_share=0.5)
