@@ -26,7 +26,7 @@ from stylize.zoo import list_styles
 
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
 SIDE = 384
-"""Longer side of the pictures, px; they are restyled at this size."""
+"""Longer side of the pictures, px; they are restyled as `stylize apply` restyles such files."""
 
 HARD = ("camera", "horse", "hubble_deep_field", "moon")
 HARD_SIDE = 288
@@ -58,8 +58,9 @@ where the picture gives no reason for them, most of all in composition_vii and u
 makes as much of the contrast in a calm sky as of that in a crowd. The rocket's sky above shows the
 same.
 Starry Night has beads along dark edges and, at 100 %, faint diagonal hatching; The Shipwreck has
-some of both. The five styles at a strength of 10 take a small face's features for strokes of their
-own: `--style-scale 0.5` paints it more finely, and `--strength 0.6` softens all of it.
+some of both, less where a photo is enlarged for its strokes, as all of these are. `--strength 0.6`
+softens all of it. In The Scream a face of 60 px, the astronaut's above, is still nearly lost:
+`--style-scale 0.5` paints it more finely.
 """
 
 
@@ -76,7 +77,7 @@ def photo(name: str, side: int = SIDE) -> Pixels:
 
 def rows(photos: Sequence[Pixels], styles: Sequence[Stylizer]) -> list[list[Pixels]]:
     """Each photo and what the styles make of it."""
-    return [[one, *(style(one) for style in styles)] for one in photos]
+    return [[one, *(style.restyle(one, None) for style in styles)] for one in photos]
 
 
 def strokes() -> Image.Image:
@@ -91,12 +92,22 @@ def strokes() -> Image.Image:
     )
 
 
+def small_photo(styles: Sequence[Stylizer]) -> list[list[Pixels]]:
+    """A small photo's face at twice its size: a row of styles for each size of strokes."""
+    picture, face = np.asarray(data.astronaut()), np.s_[10:160, 145:295]
+    rows = [
+        [picture, *(style.restyle(picture, scale) for style in styles)]
+        for scale in (1.0, None, 0.5)
+    ]
+    return [[resize(one[face], 300, 300) for one in row] for row in rows]
+
+
 def page(styles: dict[str, Stylizer]) -> str:
     """docs/gallery.md, with a strip of pictures for each style."""
     text = PAGE
     photos = [photo(name) for name in PHOTOS]
     for name, style in styles.items():
-        strip = contact_sheet([[style(one) for one in photos]])
+        strip = contact_sheet([[style.restyle(one, None) for one in photos]])
         write_picture(IMAGES / f"gallery-{name}.jpg", strip)
         text += f"\n## {name}\n\n{style.card.title}\n\n"
         text += f"![Four photos in the style {name}](images/gallery-{name}.jpg)\n"
@@ -120,6 +131,7 @@ def main() -> None:
         sheet = contact_sheet(rows(photos, pair), ["photo", "instance norm", "batch norm"])
         write_picture(IMAGES / f"instance_against_batch-{name}.jpg", sheet)
     write_picture(IMAGES / "strokes.jpg", strokes())
+    write_picture(IMAGES / "small-photos.jpg", contact_sheet(small_photo(columns), labels))
     (DOCS / "gallery.md").write_text(page(shown), encoding="utf-8")
 
 

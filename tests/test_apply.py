@@ -130,7 +130,10 @@ def test_a_small_budget_goes_to_disk_and_says_so(
     run: Run, trained: Trained, tmp_path: Path
 ) -> None:
     photo = save_picture(tmp_path / "photo.png", 600, 400)
-    words = ("apply", photo, "-s", trained.instance, "--device", "cpu", "--precision", "fp32", "-o")
+    words = (
+        "apply", photo, "-s", trained.instance, "--style-scale", "native", "--device", "cpu",
+        "--precision", "fp32", "-o",
+    )  # fmt: skip
     plain = run(*words, tmp_path / "plain.png")
     tight = run(*words, tmp_path / "tight.png", "--memory", "3MB")
     assert plain.returncode == tight.returncode == 0

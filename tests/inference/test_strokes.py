@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from stylize.errors import UsageError
 from stylize.imaging.colour import AnyPixels
 from stylize.inference.strokes import (
+    AUTO_PIXELS,
     LARGEST_STEP,
     MAX_SCALE,
     MIN_SCALE,
@@ -45,12 +46,26 @@ def test_scales_that_are_none(text: str) -> None:
         parse_style_scale(text)
 
 
-def test_small_photos_are_restyled_once() -> None:
-    assert auto_scale(1000, 1000) == 1
+def test_photos_of_about_a_megapixel_are_restyled_once_as_they_are() -> None:
+    assert auto_scale(800, 1000) == auto_scale(1000, 1000) == auto_scale(1080, 1440) == 1
     assert auto_scale(1080, 1920) > 1
     seen: list[tuple[int, int]] = []
     restyle_coarse_to_fine(recorder(seen), make_picture(30, 40), 1.0)
     assert seen == [(30, 40)]
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000))
+def test_auto_paints_small_photos_finer_at_twice_the_work(height: int, width: int) -> None:
+    scale = auto_scale(height, width)
+    pixels = height * width
+    (*_, last) = plan_sizes(height, width, scale)
+    if pixels < 0.64 * AUTO_PIXELS:
+        assert scale < 1
+        # 1 / 0.7^2 = 2.04; a side's rounding adds half a pixel at the most.
+        assert last[0] * last[1] <= min(2.05 * pixels, AUTO_PIXELS) + (height + width) + 1
+    else:
+        assert scale >= 1
+        assert last == (height, width)
 
 
 def recorder(seen: list[tuple[int, int]]) -> Restyle:
