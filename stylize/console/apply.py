@@ -18,9 +18,10 @@ from tqdm import tqdm
 
 from stylize.console.bars import INTERRUPTED, say, show_library_messages
 from stylize.errors import StylizeError
+from stylize.imaging.geometry import shrunk_sides
 from stylize.inference.batch import Job, plan_jobs
-from stylize.inference.engine import choose_backend
-from stylize.inference.memory import fits_whole, free_memory, parse_memory
+from stylize.inference.engine import better_in_bands, choose_backend
+from stylize.inference.memory import free_memory, parse_memory
 from stylize.inference.pipeline import Outcome, run_jobs
 from stylize.inference.restyle import Look
 from stylize.model_file import read_card
@@ -33,7 +34,7 @@ BAR_DELAY = 1.5
 """Seconds a restyling must take before a bar is worth a look."""
 
 FEW = 8
-"""Photos whose sizes are looked up, to see whether waking a GPU is worth while."""
+"""Photos whose sizes are looked up, to see which backend is done first."""
 
 _BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 
@@ -75,7 +76,7 @@ def run_apply(
     show_library_messages(quiet)
     signal.signal(signal.SIGTERM, _interrupt)
 
-    backend = _choose_backend(means, budget, model, plan.jobs)
+    backend = _choose_backend(means, look.size, budget, model, plan.jobs)
 
     def load() -> Stylizer:
         if backend == "openvino":
@@ -124,22 +125,41 @@ def _import_openvino() -> None:
             del sys.modules[converter]
 
 
-def _choose_backend(means: Means, budget: int | None, model: Path, jobs: Sequence[Job]) -> str:
-    """The backend for these photos, whose sizes are looked up where they are few."""
-    megapixels: float | None = None
-    streamed = False
-    if len(jobs) <= FEW and means.backend == "auto":
-        plan, free = read_card(model).plan, free_memory()
-        megapixels = 0.0
-        for job in jobs:
-            with contextlib.suppress(OSError):  # an unreadable one is reported when its turn comes
-                if job.source is not None:
-                    with Image.open(job.source) as photo:
-                        width, height = photo.size
-                    megapixels += width * height / 1e6
-                    whole = fits_whole("openvino", plan, height, width, budget, free)
-                    streamed = streamed or not whole
-    return choose_backend(means.backend, means.device, megapixels, streamed).backend
+def _choose_backend(
+    means: Means, longer_side: int | None, budget: int | None, model: Path, jobs: Sequence[Job]
+) -> str:
+    """The backend for these photos, by the sizes of the first few."""
+    if means.backend != "auto":
+        return choose_backend(means.backend, means.device).backend
+    sizes = []
+    for job in jobs[:FEW]:
+        with contextlib.suppress(OSError):  # an unreadable one is reported when its turn comes
+            if job.source is not None:
+                with Image.open(job.source) as photo:
+                    width, height = photo.size
+                sizes.append(shrunk_sides(height, width, longer_side or max(width, height)))
+    megapixels = sum(height * width for height, width in sizes) / 1e6
+    plan, free = read_card(model).plan, free_memory()
+
+    def any_in_bands(precision: str) -> bool:
+        return any(better_in_bands(precision, plan, sides, budget, free) for sides in sizes)
+
+    def bands() -> bool:
+        # What float32 restyles whole any other precision does, and OpenVINO need not be asked.
+        return any_in_bands("fp32") and any_in_bands(_precision(means))
+
+    few = len(jobs) <= FEW
+    return choose_backend("auto", means.device, megapixels if few else None, bands).backend
+
+
+def _precision(means: Means) -> str:
+    """In which precision OpenVINO would compute."""
+    _import_openvino()
+    import openvino
+
+    from stylize.inference.openvino_engine import resolve_precision
+
+    return resolve_precision(means.precision, openvino.Core())
 
 
 def _print(text: str, bar: tqdm[NoReturn]) -> None:

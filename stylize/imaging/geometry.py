@@ -43,11 +43,16 @@ def crop_centre(picture: Pixels, side: int) -> Pixels:
     return picture[top : top + side, left : left + side]
 
 
+def shrunk_sides(height: int, width: int, longer_side: int) -> tuple[int, int]:
+    """Height and width of a picture whose longer side may have `longer_side` pixels at the most."""
+    scale = min(1.0, longer_side / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 def shrink_to(picture: npt.NDArray[Any], longer_side: int) -> npt.NDArray[Any]:
     """Shrink so that the longer side has `longer_side` pixels at the most; never enlarge."""
     height, width = picture.shape[:2]
-    scale = min(1.0, longer_side / max(height, width))
-    return resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))
+    return resize(picture, *shrunk_sides(height, width, longer_side))
 
 
 def thumbnail(picture: Pixels) -> Pixels:

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import platform
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 import numpy.typing as npt
 
 from stylize.errors import StylizeError, UsageError
+from stylize.inference.memory import fits_whole
 from stylize.inference.streaming import Progress
+from stylize.networks.plan import Plan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +32,12 @@ TORCH_START = 3.0
 
 CPU_RATE = 0.25
 """Megapixels a second that one core of a common CPU restyles through OpenVINO in float32."""
+
+
+BANDS_PIXELS = 7_000_000
+"""Pixels of a picture from which float32 on a CPU is done sooner in torch's bands, importing torch
+included, than whole through OpenVINO, which leaves the caches (two cores, seconds: 4.9 megapixels
+9.5 and 8.7, 8 megapixels 12.8 and 15.5; kept from using AVX-512 14.0 and 12.5, 19.8 and 20.8)."""
 
 
 class Engine(Protocol):
@@ -76,7 +85,7 @@ def choose_backend(
     backend: str = "auto",
     device: str = "auto",
     megapixels: float | None = None,
-    streamed: bool = False,
+    bands: Callable[[], bool] = lambda: False,
 ) -> Choice:
     """Decide which backend restyles, without importing either.
 
@@ -84,7 +93,7 @@ def choose_backend(
         backend: "auto", "torch" or "openvino".
         device: as `Stylizer` takes it.
         megapixels: how much is to be restyled; None: enough for start-up not to matter.
-        streamed: whether a picture is too large for OpenVINO to restyle it whole.
+        bands: whether a picture is `better_in_bands`; asked only where that decides.
 
     Raises:
         UsageError: no such backend, or it does not fit the device.
@@ -106,9 +115,7 @@ def choose_backend(
     if not there:
         return Choice("torch", "OpenVINO is not installed")
     gpu = device == "auto" and find_gpu()
-    if not gpu and streamed:
-        # 0.23 of a plain torch script's time at 12 megapixels where OpenVINO's bands take 0.40, in
-        # float32 0.34 and 0.45.
+    if not gpu and bands():
         return Choice("torch", "faster in bands")
     if not gpu:
         return Choice("openvino", "faster than torch on a CPU")
@@ -117,6 +124,19 @@ def choose_backend(
         if seconds < TORCH_START:
             return Choice("openvino", f"done before torch has woken the {gpu}")
     return Choice("torch", f"there is a {gpu}")
+
+
+def better_in_bands(
+    precision: str, plan: Plan, sides: tuple[int, int], budget: int | None, free: int
+) -> bool:
+    """Whether a CPU restyles a picture sooner in torch's bands than through OpenVINO.
+
+    It does where OpenVINO would need bands too (at 12 megapixels torch's take 0.23 of a plain
+    script's time and OpenVINO's 0.40, in float32 0.34 and 0.45), and from `BANDS_PIXELS` on.
+    """
+    if precision == "fp32" and sides[0] * sides[1] >= BANDS_PIXELS:
+        return True
+    return not fits_whole("openvino", precision, plan, sides, budget, free)
 
 
 def make_engine(model: Model, backend: str, device: str, precision: str) -> Engine:

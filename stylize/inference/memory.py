@@ -30,9 +30,17 @@ columns 32 rows (34 MiB) take 1.25 times as long as 16 or 8."""
 SHARE = 0.7
 """Of the free memory that a restyling takes unasked: the rest is for files and for others."""
 
-WHOLE_BYTES = {"torch": 800, "openvino": 330}
-"""Bytes a pixel that a pass over the whole picture takes, by backend, for a network of width 1 in
-float32 (718 and 310 measured)."""
+WHOLE_BYTES = {
+    ("torch", "fp32"): 800,
+    ("torch", "bf16"): 800,
+    ("torch", "fp16"): 800,
+    ("openvino", "fp32"): 650,
+    ("openvino", "bf16"): 190,
+    ("openvino", "fp16"): 190,
+}
+"""Bytes a pixel that a pass over the whole picture takes, by backend and precision, for a network
+of width 1 (measured: torch in float32 718; OpenVINO 590 to 630, in bfloat16 155 to 175; torch's
+half precisions are taken to need no more, and OpenVINO's float16 as much as its bfloat16)."""
 
 FULL_PRECISION_BYTES = 128 << 20
 """Stores up to this size keep single precision, for pictures of up to some 2 megapixels."""
@@ -95,10 +103,11 @@ def free_memory() -> int:
 
 
 def fits_whole(
-    backend: str, plan: Plan, height: int, width: int, budget: int | None, free: int
+    backend: str, precision: str, plan: Plan, sides: tuple[int, int], budget: int | None, free: int
 ) -> bool:
     """Whether a backend can restyle a picture in one pass, within the budget or what is free."""
-    needed = WHOLE_BYTES[backend] * max(1.0, plan.width) * height * width
+    height, width = sides
+    needed = WHOLE_BYTES[backend, precision] * max(1.0, plan.width) * height * width
     return needed < (free * SHARE if budget is None else budget)
 
 

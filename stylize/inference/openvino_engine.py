@@ -67,7 +67,7 @@ class OpenVINOEngine:
         height, width = pixels.shape[:2]
         plan = self.model.card.plan
         free = free_memory()
-        if fits_whole(self.name, plan, height, width, memory, free):
+        if fits_whole(self.name, self.precision, plan, (height, width), memory, free):
             restyled = as_levels(self._restyle_whole(as_floats(pixels)), pixels.dtype)
             on_progress(1.0)
             return restyled

@@ -66,7 +66,7 @@ class TorchEngine:
         """
         height, width = pixels.shape[:2]
         free = self._free()
-        fits = fits_whole(self.name, self._plan, height, width, memory, free)
+        fits = fits_whole(self.name, self.precision, self._plan, (height, width), memory, free)
         if self._device.type != "cpu" and fits:
             batch = to_floats(pixels, self._device).permute(2, 0, 1)[None]
             restyled = self._restyle_whole(batch)[0].permute(1, 2, 0)

@@ -111,7 +111,7 @@ def forward(
     Returns:
         y like x; mean of x minus each plane's first element, and 1 / sqrt(var + eps), (N, C).
     """
-    x = _evenly_strided(x)
+    x, weight, bias = _evenly_strided(x), _rows(weight), _rows(bias)
     n, channels = x.shape[:2]
     accumulator = torch.float64 if x.dtype == torch.float64 else torch.float32
     y = torch.empty_like(x)
@@ -160,7 +160,7 @@ def backward(
         dx like x; the sums over each plane of the gradient times the normalised value, and of the
         gradient, (N, C): dgamma and dbeta, an instance.
     """
-    x, grad = _evenly_strided(x), _evenly_strided(grad)
+    x, grad, weight, bias = _evenly_strided(x), _evenly_strided(grad), _rows(weight), _rows(bias)
     n, channels = x.shape[:2]
     dx = torch.empty_like(x)
     total, dot = torch.empty((2, n, channels), dtype=mean.dtype, device=x.device)
@@ -205,9 +205,16 @@ def _evenly_strided(x: Tensor) -> Tensor:
     return x.contiguous()
 
 
+def _rows(parameter: Tensor | None) -> Tensor | None:
+    """Gamma or beta, or a copy where channels do not lie side by side."""
+    if parameter is None or parameter.stride(-1) == 1:
+        return parameter
+    return parameter.contiguous()
+
+
 def _instance_stride(parameter: Tensor | None) -> int:
     """Elements from one instance's row of gamma or beta to the next; 0 where all share one."""
-    return 0 if parameter is None or parameter.dim() == 1 else parameter.shape[1]
+    return 0 if parameter is None or parameter.dim() == 1 else parameter.stride(0)
 
 
 def _processors(device: torch.device) -> int:

@@ -6,10 +6,13 @@ import os
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stylize.errors import StylizeError, UsageError
 from stylize.inference import engine
-from stylize.inference.engine import choose_backend
+from stylize.inference.engine import BANDS_PIXELS, better_in_bands, choose_backend
+from stylize.networks.plan import make_plan
 
 
 @pytest.mark.parametrize(
@@ -43,7 +46,24 @@ def test_auto_takes_what_is_fastest(
     assert choice.backend == expected
     assert choice.reason
     if not gpu:  # torch's bands are faster than OpenVINO's
-        assert choose_backend("auto", device, megapixels, streamed=True).backend == "torch"
+        assert choose_backend("auto", device, megapixels, bands=lambda: True).backend == "torch"
+
+
+@given(height=st.integers(1, 9000), width=st.integers(1, 9000), gigabytes=st.integers(1, 64))
+def test_large_pictures_in_float32_go_to_torchs_bands(
+    height: int, width: int, gigabytes: int
+) -> None:
+    free, sides = gigabytes << 30, (height, width)
+    bands = {
+        name: better_in_bands(name, make_plan(), sides, None, free) for name in ("fp32", "bf16")
+    }
+    # What float32 has whole bfloat16 has too: only then need nobody ask which the CPU computes in.
+    assert bands["fp32"] or not bands["bf16"]
+    assert bands["fp32"] or height * width < BANDS_PIXELS
+    if gigabytes == 64 and height * width < BANDS_PIXELS:
+        assert not bands["fp32"]
+    if gigabytes == 64:
+        assert not bands["bf16"]  # 81 megapixels take 15 GB
 
 
 def test_what_is_asked_for_is_taken_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:

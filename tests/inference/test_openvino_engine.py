@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import stylize
 from stylize.errors import UsageError
 from stylize.imaging.geometry import shrink_to
 from stylize.inference import compile_cache
+from stylize.inference.memory import WHOLE_BYTES
 from stylize.inference.stylizer import Stylizer
 from tests.conftest import Trained, make_picture
 
@@ -75,6 +78,35 @@ def test_too_little_memory_for_the_whole_picture_streams(trained: Trained) -> No
         for memory in (None, 2 << 20)
     )
     assert np.abs(whole - bands).max() <= 1
+
+
+PEAK = """
+import re, sys
+import numpy as np
+from stylize.inference.stylizer import Stylizer
+
+def peak():  # getrusage's begins with the parent's
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
+
+restyle = Stylizer("starry_night", "cpu", None, "openvino", sys.argv[1]).restyle
+pixels = np.random.default_rng(0).integers(0, 256, (1080, 1920, 3), np.uint8)
+restyle(pixels[:64, :64])
+before = peak()
+restyle(pixels)
+print((peak() - before) / (1080 * 1920))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process its peak")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_whole_pass_takes_the_memory_that_is_counted_on(precision: str) -> None:
+    if precision not in cpu_precisions():
+        pytest.skip(f"this CPU has no {precision}")
+    words = [sys.executable, "-c", PEAK, precision]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    taken, counted = float(done.stdout), WHOLE_BYTES["openvino", precision]
+    # More would break budgets, far less send pictures into bands for nothing.
+    assert 0.7 * counted < taken <= counted
 
 
 def test_a_flat_picture_stays_flat() -> None:

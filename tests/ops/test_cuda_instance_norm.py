@@ -193,6 +193,28 @@ def test_offsets_take_64_bits(strides: tuple[int, int, int, int]) -> None:
     assert (dx.double() - wanted).abs().max() <= 16 * torch.finfo(torch.float16).eps
 
 
+@pytest.mark.parametrize("side", [4, 20])  # on chip, and in chunks
+def test_parameters_may_be_parts_of_other_tensors(side: int) -> None:
+    """Gamma and beta an instance are the halves of what one linear layer gives."""
+    torch.manual_seed(side)
+    x = torch.randn(2, 3, side, side, device=DEVICE)
+    both = torch.randn(2, 6, device=DEVICE)
+    alternate = torch.randn(6, device=DEVICE)
+    one_row = torch.randn(1, 3, device=DEVICE).expand(2, 3)
+    for gamma, beta in (both.chunk(2, dim=1), (both[:, ::2], one_row), alternate.reshape(3, 2).T):
+        assert not gamma.is_contiguous()
+        y, mean, rstd = cuda.forward(x, gamma, beta, 1e-5, True, None)
+        wanted, mean_wanted, rstd_wanted = cuda.forward(
+            x, gamma.contiguous(), beta.contiguous(), 1e-5, True, None
+        )
+        assert torch.equal(y, wanted)
+        # The ReLU's mask reads them again.
+        got = cuda.backward(x, x, mean, rstd, gamma, beta, True)
+        plain = (gamma.contiguous(), beta.contiguous())
+        expected = cuda.backward(x, x, mean_wanted, rstd_wanted, *plain, True)
+        assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
 def test_an_empty_batch_stays_empty() -> None:
     x = torch.zeros(0, 3, 4, 4, device=DEVICE, requires_grad=True)
     weight = torch.ones(3, device=DEVICE, requires_grad=True)
