@@ -145,7 +145,7 @@ def frames_a_second(pixels: npt.NDArray[np.uint8], rounds: int, precision: str) 
     height, width = pixels.shape[:2]
     stylizer = Stylizer(device="cuda", precision=precision)
     batch = torch.from_numpy(pixels).cuda().permute(2, 0, 1)[None] / 255
-    halves = 1 if stylizer.engine.precision == "fp32" else 2
+    halves = 1 if stylizer.engine.precision in ("fp32", "tf32") else 2
     side, dtype = 8192, torch.float32 if halves == 1 else torch.bfloat16
     square = torch.rand(side, side, device="cuda").to(dtype)
     frames = 20  # the first ten are launched one by one, those of the next rounds replayed

@@ -91,7 +91,7 @@ def apply(
     ] = 200,
     device: Device = "auto",
     backend: Annotated[str, typer.Option(help="auto, torch or openvino.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, tf32, bf16 or fp16.")] = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:

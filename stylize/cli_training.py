@@ -45,7 +45,7 @@ def train(
         str | None, typer.Option(help="Loss network: vgg19-slim, vgg16, vgg19 or a file.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, tf32, bf16 or fp16.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights and samples.")] = None,
     preview_every: Annotated[
         int | None, typer.Option(help="Steps between previews; 0 for none.")
@@ -167,7 +167,7 @@ def ablate(
         str | None, typer.Option(help="Loss network: vgg19-slim, vgg16, vgg19 or a file.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, tf32, bf16 or fp16.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any setting of `stylize train`."),

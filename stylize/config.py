@@ -15,7 +15,7 @@ from stylize.errors import StylizeError, UsageError
 from stylize.networks.plan import MAX_WIDTH, MIN_WIDTH, Norm
 from stylize.paths import shipped
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 PRICE_GROWTH = 3.0
@@ -96,7 +96,7 @@ class TrainConfig:
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     precision: Precision = "auto"
-    """auto, fp32, bf16 or fp16; auto takes bf16 where the device computes it in hardware."""
+    """auto, fp32, tf32, bf16 or fp16; auto takes bf16 where the device computes it in hardware."""
     held_out_photos: int = 128
     """Photos on which the held-out loss is measured before and after, 1 to 100000."""
     checkpoint_every: int = 100

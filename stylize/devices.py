@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -37,7 +40,12 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -54,6 +62,8 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         raise UsageError("fp16 needs a GPU; on a CPU give --precision auto, fp32 or bf16")
     if precision not in DTYPES:
         raise UsageError(f"precision {precision!r}: give auto, {', '.join(DTYPES)}")
+    if precision == "tf32" and not (device.type == "cuda" and _has_bf16(device)):
+        raise UsageError("tf32 needs an NVIDIA GPU of 2020 or later; give auto, fp32 or fp16")
     return precision
 
 
@@ -68,7 +78,42 @@ def _has_bf16(device: torch.device) -> bool:
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context in which convolutions compute in a precision."""
-    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
+    dtype = DTYPES[precision]
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+class _Float32:
+    """torch's own setting, of the whole process, and how many of this project's passes need it."""
+
+    lock = threading.Lock()
+    passes = 0
+    before = ""
+
+
+@contextmanager
+def float32_as(device: torch.device, precision: str) -> Iterator[None]:
+    """The context, forward and backward, in which float32 is what a precision says.
+
+    torch's convolutions on CUDA round their float32 input to TF32, 10 bits of mantissa, unless they
+    are told not to; "fp32" tells them, "tf32" lets them. The setting is the caller's again after
+    the last of several threads' passes.
+    """
+    if device.type != "cuda" or DTYPES[precision] != torch.float32:
+        yield
+        return
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    with _Float32.lock:
+        if not _Float32.passes:
+            _Float32.before = convolutions.fp32_precision
+        _Float32.passes += 1
+        convolutions.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    try:
+        yield
+    finally:
+        with _Float32.lock:
+            _Float32.passes -= 1
+            if not _Float32.passes:
+                convolutions.fp32_precision = _Float32.before
 
 
 def place(network: Network, device: torch.device) -> Network:

@@ -32,6 +32,7 @@ SHARE = 0.7
 
 WHOLE_BYTES = {
     ("torch", "fp32"): 800,
+    ("torch", "tf32"): 800,
     ("torch", "bf16"): 800,
     ("torch", "fp16"): 800,
     ("openvino", "fp32"): 650,

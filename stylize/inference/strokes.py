@@ -73,7 +73,7 @@ def auto_scale(height: int, width: int) -> float:
         (1.0, 3.4641016151377544, 0.7)
     """
     scale = max(FINEST_AUTO, math.sqrt(height * width / AUTO_PIXELS))
-    return 1.0 if 1 / NEAR_NATIVE < scale < NEAR_NATIVE else scale
+    return 1.0 if 1 / NEAR_NATIVE <= scale < NEAR_NATIVE else scale
 
 
 def plan_sizes(height: int, width: int, scale: float) -> list[tuple[int, int]]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from stylize.devices import (
     DTYPES,
     autocast,
+    float32_as,
     is_out_of_memory,
     place,
     resolve_device,
@@ -34,7 +35,7 @@ class TorchEngine:
     Args:
         model: the style.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        precision: "auto", "fp32", "bf16" or "fp16".
+        precision: "auto", "fp32", "tf32", "bf16" or "fp16".
 
     Raises:
         UsageError: no such device here, or it does not compute in this precision.
@@ -73,7 +74,7 @@ class TorchEngine:
             return from_floats(restyled, pixels.dtype)
         self._repeated.release()
         cut = cut_picture(self._plan, height, width, 6 * pixels.itemsize, memory, free)
-        with torch.inference_mode():
+        with torch.inference_mode(), float32_as(self._device, self.precision):
             streamer = Streamer(self._plan, self._norms, self._backend, cut, on_progress)
             return streamer.restyle(pixels)
 
@@ -86,7 +87,7 @@ class TorchEngine:
     def _restyle_whole(self, batch: Tensor) -> Tensor:
         photo = batch.to(self._device, torch.float32, memory_format=torch.channels_last)
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), float32_as(self._device, self.precision):
                 restyled = self._run(photo)
         except RuntimeError as error:
             if not is_out_of_memory(error):

@@ -7,7 +7,7 @@ import time
 
 import torch
 
-from stylize.devices import autocast
+from stylize.devices import autocast, float32_as
 from stylize.training.trainer import Trainer
 
 
@@ -26,9 +26,10 @@ def _seconds(trainer: Trainer, step: int) -> float:
     seconds = 0.0
     for _ in range(2):  # the first pays for what later ones share
         start = time.perf_counter()
-        with autocast(trainer.device, trainer.precision):
-            total = trainer.loss(network(photo), photo).total
-        torch.autograd.backward(total)
+        with float32_as(trainer.device, trainer.precision):
+            with autocast(trainer.device, trainer.precision):
+                total = trainer.loss(network(photo), photo).total
+            torch.autograd.backward(total)
         total.item()  # a GPU is waited for
         seconds = time.perf_counter() - start
     return seconds

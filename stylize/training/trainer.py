@@ -20,7 +20,7 @@ from torch import nn
 
 import stylize
 from stylize.config import TrainConfig
-from stylize.devices import autocast, place, resolve_device, resolve_precision
+from stylize.devices import autocast, float32_as, place, resolve_device, resolve_precision
 from stylize.errors import StylizeError
 from stylize.held_out import (
     CROP,
@@ -210,12 +210,13 @@ class Trainer:
             for optimiser in self.optimisers:
                 for group in optimiser.param_groups:
                     group["lr"] = group["initial_lr"] * factor
-            with autocast(self.device, self.precision):
-                terms = self.loss(self.parallel(photo), photo, self.sampler.shift(self.step))
-            total = self.world.mean(terms.total.item())
-            self.guard.check_loss(total)
-            self.network.zero_grad()
-            torch.autograd.backward(self.scaler.scale(terms.total))
+            with float32_as(self.device, self.precision):
+                with autocast(self.device, self.precision):
+                    terms = self.loss(self.parallel(photo), photo, self.sampler.shift(self.step))
+                total = self.world.mean(terms.total.item())
+                self.guard.check_loss(total)
+                self.network.zero_grad()
+                torch.autograd.backward(self.scaler.scale(terms.total))
             for optimiser in self.optimisers:
                 self.scaler.unscale_(optimiser)
             norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip)

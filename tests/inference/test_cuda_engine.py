@@ -26,7 +26,9 @@ def levels() -> tuple[np.ndarray, np.ndarray]:
     return photo, Stylizer(device="cpu", backend="torch", precision="fp32").restyle(photo)
 
 
-@pytest.mark.parametrize(("precision", "decibels"), [("fp32", 60), ("bf16", 50), ("fp16", 50)])
+@pytest.mark.parametrize(
+    ("precision", "decibels"), [("fp32", 60), ("tf32", 55), ("bf16", 50), ("fp16", 50)]
+)
 @pytest.mark.parametrize("memory", [None, 60 << 20])
 def test_every_precision_whole_and_in_bands(
     levels: tuple[np.ndarray, np.ndarray],

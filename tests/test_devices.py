@@ -1,0 +1,77 @@
+"""Number types: what is refused, and that float32 on CUDA is float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from stylize.devices import autocast, float32_as, resolve_precision
+from stylize.errors import UsageError
+
+GPU = torch.device("cuda")  # a name; nothing here computes
+
+
+def setting() -> str:
+    found: str = torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
+    return found
+
+
+@pytest.fixture(params=["tf32", "ieee"])
+def callers(request: pytest.FixtureRequest) -> Iterator[str]:
+    """What a program that embeds the model has chosen for its own convolutions."""
+    before = setting()
+    torch.backends.cudnn.conv.fp32_precision = request.param  # type: ignore[attr-defined]
+    yield request.param
+    torch.backends.cudnn.conv.fp32_precision = before  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("precision", "meant"), [("fp32", "ieee"), ("tf32", "tf32")])
+def test_float32_on_a_gpu_is_what_was_asked_for(callers: str, precision: str, meant: str) -> None:
+    def run() -> None:
+        with float32_as(GPU, precision):
+            assert setting() == meant
+            raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run()
+    assert setting() == callers
+
+
+def test_other_precisions_and_devices_leave_the_setting(callers: str) -> None:
+    for device, precision in ((GPU, "bf16"), (GPU, "fp16"), (torch.device("cpu"), "fp32")):
+        with float32_as(device, precision):
+            assert setting() == callers
+
+
+def test_overlapping_passes_keep_it_to_the_last(callers: str) -> None:
+    first, second = float32_as(GPU, "fp32"), float32_as(GPU, "fp32")
+    first.__enter__()
+    second.__enter__()  # as another thread would, before the first is done
+    first.__exit__(None, None, None)
+    assert setting() == "ieee"
+    second.__exit__(None, None, None)
+    assert setting() == callers
+
+
+def test_tf32_is_for_gpus_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="tf32 needs an NVIDIA GPU"):
+        resolve_precision("tf32", torch.device("cpu"))
+    for capability, offered in (((7, 5), False), ((8, 0), True), ((9, 0), True)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
+        if offered:
+            assert resolve_precision("tf32", GPU) == "tf32"
+        else:
+            with pytest.raises(UsageError, match="give auto, fp32 or fp16"):
+                resolve_precision("tf32", GPU)
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("fp32", torch.float32), ("tf32", torch.float32),
+                             ("bf16", torch.bfloat16)],
+)  # fmt: skip
+def test_only_halves_are_autocast(precision: str, dtype: torch.dtype) -> None:
+    x, kernel = torch.rand(1, 3, 8, 8), torch.rand(2, 3, 3, 3)
+    with autocast(torch.device("cpu"), precision):
+        assert torch.conv2d(x, kernel).dtype == dtype
