@@ -82,38 +82,47 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
-class _Float32:
-    """torch's own setting, of the whole process, and how many of this project's passes need it."""
+class _Asked:
+    """cuDNN's settings are the process's: how many passes need theirs now, and what was before."""
 
     lock = threading.Lock()
     passes = 0
-    before = ""
+    before = "", False
 
 
 @contextmanager
-def float32_as(device: torch.device, precision: str) -> Iterator[None]:
-    """The context, forward and backward, in which float32 is what a precision says.
+def convolving(device: torch.device, precision: str, repeatable: bool = False) -> Iterator[None]:
+    """The context, forward and backward, in which a GPU's convolutions are what is asked for.
 
-    torch's convolutions on CUDA round their float32 input to TF32, 10 bits of mantissa, unless they
-    are told not to; "fp32" tells them, "tf32" lets them. The setting is the caller's again after
+    torch's on CUDA round float32 to TF32, 10 bits of mantissa, unless they are told not to, and
+    their derivatives may add in another order each time. The settings are the caller's again after
     the last of several threads' passes.
+
+    Args:
+        device: where; any other than CUDA needs nothing.
+        precision: "fp32" is float32, "tf32" lets them round.
+        repeatable: whether the same inputs must give the same bits.
     """
-    if device.type != "cuda" or DTYPES[precision] != torch.float32:
+    if device.type != "cuda":
         yield
         return
-    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    with _Float32.lock:
-        if not _Float32.passes:
-            _Float32.before = convolutions.fp32_precision
-        _Float32.passes += 1
-        convolutions.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    cudnn = torch.backends.cudnn
+    convolutions = cudnn.conv  # type: ignore[attr-defined]
+    with _Asked.lock:
+        if not _Asked.passes:
+            _Asked.before = convolutions.fp32_precision, cudnn.deterministic
+        _Asked.passes += 1
+        if DTYPES[precision] == torch.float32:
+            convolutions.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+        if repeatable:
+            cudnn.deterministic = True
     try:
         yield
     finally:
-        with _Float32.lock:
-            _Float32.passes -= 1
-            if not _Float32.passes:
-                convolutions.fp32_precision = _Float32.before
+        with _Asked.lock:
+            _Asked.passes -= 1
+            if not _Asked.passes:
+                convolutions.fp32_precision, cudnn.deterministic = _Asked.before
 
 
 def place(network: Network, device: torch.device) -> Network:

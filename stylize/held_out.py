@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stylize.devices import float32_as
+from stylize.devices import convolving
 from stylize.errors import StylizeError
 from stylize.imaging.geometry import crop_centre, resize_shorter_side
 from stylize.imaging.synthetic import Source, read_source
@@ -111,7 +111,7 @@ def measure(
             continue
         finally:
             on_photo()
-        with torch.inference_mode(), float32_as(device, "fp32"):
+        with torch.inference_mode(), convolving(device, "fp32"):
             terms = loss(restyle(photo).clamp(0, 1), photo)  # as a file does
         content += float(terms.content)
         style += float(terms.style)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from stylize.devices import autocast, float32_as, resolve_precision
+from stylize.devices import autocast, convolving, resolve_precision
 from stylize.errors import UsageError
 
 GPU = torch.device("cuda")  # a name; nothing here computes
@@ -30,7 +30,7 @@ def callers(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.mark.parametrize(("precision", "meant"), [("fp32", "ieee"), ("tf32", "tf32")])
 def test_float32_on_a_gpu_is_what_was_asked_for(callers: str, precision: str, meant: str) -> None:
     def run() -> None:
-        with float32_as(GPU, precision):
+        with convolving(GPU, precision):
             assert setting() == meant
             raise RuntimeError("out of memory")
 
@@ -41,12 +41,22 @@ def test_float32_on_a_gpu_is_what_was_asked_for(callers: str, precision: str, me
 
 def test_other_precisions_and_devices_leave_the_setting(callers: str) -> None:
     for device, precision in ((GPU, "bf16"), (GPU, "fp16"), (torch.device("cpu"), "fp32")):
-        with float32_as(device, precision):
+        with convolving(device, precision):
             assert setting() == callers
 
 
+def test_training_is_repeatable(callers: str) -> None:
+    cudnn = torch.backends.cudnn
+    assert not cudnn.deterministic
+    with convolving(GPU, "bf16", repeatable=True):
+        assert cudnn.deterministic
+        with convolving(GPU, "fp32"):  # a preview meanwhile takes nothing away
+            assert (cudnn.deterministic, setting()) == (True, "ieee")
+    assert (cudnn.deterministic, setting()) == (False, callers)
+
+
 def test_overlapping_passes_keep_it_to_the_last(callers: str) -> None:
-    first, second = float32_as(GPU, "fp32"), float32_as(GPU, "fp32")
+    first, second = convolving(GPU, "fp32"), convolving(GPU, "fp32")
     first.__enter__()
     second.__enter__()  # as another thread would, before the first is done
     first.__exit__(None, None, None)

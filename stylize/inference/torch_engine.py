@@ -11,7 +11,7 @@ from torch import Tensor
 from stylize.devices import (
     DTYPES,
     autocast,
-    float32_as,
+    convolving,
     is_out_of_memory,
     place,
     resolve_device,
@@ -74,7 +74,7 @@ class TorchEngine:
             return from_floats(restyled, pixels.dtype)
         self._repeated.release()
         cut = cut_picture(self._plan, height, width, 6 * pixels.itemsize, memory, free)
-        with torch.inference_mode(), float32_as(self._device, self.precision):
+        with torch.inference_mode(), convolving(self._device, self.precision):
             streamer = Streamer(self._plan, self._norms, self._backend, cut, on_progress)
             return streamer.restyle(pixels)
 
@@ -87,7 +87,7 @@ class TorchEngine:
     def _restyle_whole(self, batch: Tensor) -> Tensor:
         photo = batch.to(self._device, torch.float32, memory_format=torch.channels_last)
         try:
-            with torch.inference_mode(), float32_as(self._device, self.precision):
+            with torch.inference_mode(), convolving(self._device, self.precision):
                 restyled = self._run(photo)
         except RuntimeError as error:
             if not is_out_of_memory(error):

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from stylize.errors import StylizeError, UsageError
+from stylize.ops.extend import extend
 from stylize.paths import shipped_loss_network
 
 Architecture = Literal["vgg16", "vgg19"]
@@ -131,8 +132,8 @@ class PerceptualNet(nn.Module):
         padding = 1
         if self.padding_mode == "reflect":
             # Reflection by 1 needs 2 px; a side of 1 is repeated, which is its reflection.
-            mode = "reflect" if min(x.shape[-2:]) > 1 else "replicate"
-            x, padding = F.pad(x, [1, 1, 1, 1], mode=mode), 0
+            large = min(x.shape[-2:]) > 1
+            x, padding = extend(x, 1) if large else F.pad(x, [1, 1, 1, 1], mode="replicate"), 0
         weight, bias = self.get_buffer(f"{layer}_weight"), self.get_buffer(f"{layer}_bias")
         return F.conv2d(x, weight, bias, padding=padding)
 

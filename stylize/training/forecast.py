@@ -7,7 +7,7 @@ import time
 
 import torch
 
-from stylize.devices import autocast, float32_as
+from stylize.devices import autocast, convolving
 from stylize.training.trainer import Trainer
 
 
@@ -26,7 +26,7 @@ def _seconds(trainer: Trainer, step: int) -> float:
     seconds = 0.0
     for _ in range(2):  # the first pays for what later ones share
         start = time.perf_counter()
-        with float32_as(trainer.device, trainer.precision):
+        with convolving(trainer.device, trainer.precision, repeatable=True):
             with autocast(trainer.device, trainer.precision):
                 total = trainer.loss(network(photo), photo).total
             torch.autograd.backward(total)

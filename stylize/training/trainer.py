@@ -20,7 +20,7 @@ from torch import nn
 
 import stylize
 from stylize.config import TrainConfig
-from stylize.devices import autocast, float32_as, place, resolve_device, resolve_precision
+from stylize.devices import autocast, convolving, place, resolve_device, resolve_precision
 from stylize.errors import StylizeError
 from stylize.held_out import (
     CROP,
@@ -210,7 +210,7 @@ class Trainer:
             for optimiser in self.optimisers:
                 for group in optimiser.param_groups:
                     group["lr"] = group["initial_lr"] * factor
-            with float32_as(self.device, self.precision):
+            with convolving(self.device, self.precision, repeatable=True):
                 with autocast(self.device, self.precision):
                     terms = self.loss(self.parallel(photo), photo, self.sampler.shift(self.step))
                 total = self.world.mean(terms.total.item())
