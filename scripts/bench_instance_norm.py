@@ -2,6 +2,7 @@
 
     python scripts/bench_instance_norm.py                  # on CUDA where there is a GPU, else CPU
     python scripts/bench_instance_norm.py --compile        # torch.compile beside it (CUDA; slow)
+    python scripts/bench_instance_norm.py --channels 64    # a third of the CUDA table at a time
 
 All routes take turns within one process, and what counts are ratios of medians, so that a machine
 whose speed drifts still gives the same ones. On CUDA the time is the GPU's, of a captured graph,
@@ -15,7 +16,7 @@ import argparse
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,12 +150,12 @@ def cpu_cases() -> Iterator[Case]:
         yield Case(shape, dtype, channels_last=True, backward=backward)
 
 
-def cuda_cases() -> Iterator[Case]:
-    """Three widths, four sizes, three batches, two types, two layouts, two directions."""
+def cuda_cases(channels: Sequence[int]) -> Iterator[Case]:
+    """Widths that are given, four sizes, three batches, two types, two layouts, two directions."""
     sizes = ((256, 256), (512, 512), (1080, 1920), (2160, 3840))
     free = torch.cuda.mem_get_info()[0]
     for c, (h, w), n, dtype, last, backward in itertools.product(
-        (32, 64, 128),
+        channels,
         sizes,
         (1, 4, 16),
         (torch.float32, torch.bfloat16),
@@ -180,7 +181,7 @@ def cpu_table(runs: int) -> None:
         print(f"| {' | '.join(cells)} | {min(seconds[1:]) / seconds[0]:.1f} |", flush=True)
 
 
-def cuda_table(runs: int, with_compile: bool) -> None:
+def cuda_table(runs: int, with_compile: bool, channels: Sequence[int]) -> None:
     """GPU and host microseconds, bandwidth, and ratios to ours."""
     bandwidth = copy_bandwidth()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, CUDA {torch.version.cuda}; ")
@@ -188,7 +189,7 @@ def cuda_table(runs: int, with_compile: bool) -> None:
     print("| shape | type | layout | | us | host us | GB/s | % of copy | eager / ours |", end="")
     print(" compile / ours |\n|---|---|---|---|---:|---:|---:|---:|---:|---:|")
     compiled = torch.compile(eager, dynamic=False) if with_compile else None
-    for case in cuda_cases():
+    for case in cuda_cases(channels):
         seconds = cuda_seconds(case.call(ours, torch.device("cuda")), runs)
         host = host_seconds(case.call(ours, torch.device("cuda")), runs)
         plain = cuda_seconds(case.call(eager, torch.device("cuda")), runs)
@@ -214,9 +215,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--channels", type=int, nargs="+", default=(32, 64, 128))
     arguments = parser.parse_args()
     if torch.cuda.is_available():
-        cuda_table(arguments.runs, arguments.compile)
+        cuda_table(arguments.runs, arguments.compile, arguments.channels)
     else:
         cpu_table(arguments.runs)
 
