@@ -22,7 +22,7 @@ def train(
     ] = None,
     preset: Annotated[
         Literal["quick", "standard", "best"],
-        typer.Option(help="How long: minutes, a quarter of an hour, an hour; less on a GPU."),
+        typer.Option(help="How long: two minutes, ten, half an hour; less on a GPU."),
     ] = "standard",
     config: Annotated[
         str, typer.Option(help="instance_norm, batch_norm, johnson2016, ulyanov2016 or a file.")

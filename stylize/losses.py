@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stylize.devices import convolving
 from stylize.networks.perceptual import PerceptualNet
 
 Units = Literal["normalised", "paper"]
@@ -234,7 +235,7 @@ def style_targets(
     Returns:
         {layer: (C, C)}, float32.
     """
-    with torch.no_grad():
+    with torch.no_grad(), convolving(painting.device, "fp32"):
         return {
             layer: gram_matrix(features)[0] for layer, features in network(painting, layers).items()
         }

@@ -12,7 +12,7 @@ PAINTED = 10.0
 too few for it (docs/training.md)."""
 
 _CPU: dict[Preset, dict[str, Any]] = {
-    # Under three minutes on two cores without bf16, measuring and importing included.
+    # A minute and a half on two cores with AVX2 alone, measuring and importing included.
     "quick": {"steps": 90, "warmup_steps": 10, "held_out_photos": 8, "preview_every": 50},
     "standard": {
         "steps": 500,

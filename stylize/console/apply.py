@@ -155,11 +155,9 @@ def _choose_backend(
 def _precision(means: Means) -> str:
     """In which precision OpenVINO would compute."""
     _import_openvino()
-    import openvino
-
     from stylize.inference.openvino_engine import resolve_precision
 
-    return resolve_precision(means.precision, openvino.Core())
+    return resolve_precision(means.precision)
 
 
 def _print(text: str, bar: tqdm[NoReturn]) -> None:

@@ -47,11 +47,9 @@ def _openvino() -> str:
 
 def _precision(backend: str) -> str:
     if backend == "openvino":
-        import openvino
-
         from stylize.inference.openvino_engine import resolve_precision as resolve_openvino
 
-        return resolve_openvino("auto", openvino.Core())
+        return resolve_openvino("auto")
     from stylize.devices import resolve_device, resolve_precision
 
     device = resolve_device("auto")

@@ -33,7 +33,6 @@ TORCH_START = 3.0
 CPU_RATE = 0.25
 """Megapixels a second that one core of a common CPU restyles through OpenVINO in float32."""
 
-
 BANDS_PIXELS = 7_000_000
 """Pixels of a picture from which float32 on a CPU is done sooner in torch's bands, importing torch
 included, than whole through OpenVINO, which leaves the caches (two cores, seconds: 4.9 megapixels
@@ -132,7 +131,7 @@ def better_in_bands(
     """Whether a CPU restyles a picture sooner in torch's bands than through OpenVINO.
 
     It does where OpenVINO would need bands too (at 12 megapixels torch's take 0.23 of a plain
-    script's time and OpenVINO's 0.40, in float32 0.34 and 0.45), and from `BANDS_PIXELS` on.
+    script's time and OpenVINO's 0.40, in float32 0.31 and 0.40), and from `BANDS_PIXELS` on.
     """
     if precision == "fp32" and sides[0] * sides[1] >= BANDS_PIXELS:
         return True

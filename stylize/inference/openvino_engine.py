@@ -144,7 +144,7 @@ def _infer(request: ov.InferRequest, batch: npt.NDArray[np.float32]) -> None:
         raise
 
 
-def resolve_precision(precision: str, core: ov.Core) -> str:
+def resolve_precision(precision: str, core: ov.Core | None = None) -> str:
     """The number type of the convolutions; "auto" takes bf16 where the CPU has it in hardware.
 
     Raises:
