@@ -53,6 +53,10 @@ class TrainConfig:
 
     style_size: int = 512
     """Shorter side of the painting in pixels, 32 to 4096; larger means larger strokes."""
+    style_statistics: Literal["gram", "moments"] = "gram"
+    """What is held to the painting's. gram: Gram matrices, as in the papers and in every loss that
+    is quoted. moments: the features' means and covariances, each by itself; paints with the
+    painting's brush, and is what presets choose."""
     style_strength: float = 1.0
     """How much style against content: 0 gives the photo back, 1 its colours changed, 10 a picture
     that is painted; presets choose."""
@@ -121,6 +125,8 @@ class TrainConfig:
             raise UsageError(f"half_size_share needs a size of at least 64; it is {self.size}")
         if not (self.content_weight or self.style_strength):
             raise UsageError("content_weight and style_strength are both 0: nothing to learn")
+        if (self.loss_units, self.style_statistics) == ("paper", "moments"):
+            raise UsageError("loss_units=paper knows Gram matrices only: set style_statistics=gram")
 
     @property
     def price_factor(self) -> float:

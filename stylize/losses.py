@@ -1,5 +1,12 @@
 """The perceptual losses: pure functions first, then `PerceptualLoss`, which adds them up.
 
+A painting's style is described in one of two ways (`Statistics`):
+
+- "gram": Gram matrices (Gatys et al. 2016), by which every number is quoted.
+- "moments": means and covariances of the features, each held to by itself. A Gram matrix adds up
+  both, and mean activations, some colours and contrast, make up most of it: a picture can miss the
+  brushwork, which is in the covariances, and still have nearly the painting's Gram matrices.
+
 Two kinds of units:
 
 - "normalised" (the default): each style layer's Gram distance is divided by the mean square of its
@@ -16,12 +23,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylize.devices import convolving
 from stylize.networks.perceptual import PerceptualNet
+from stylize.prices import (
+    EDGE_STRIPS,
+    TINT_MEMORY,
+    edge_tint,
+    flat_variation,
+    lattice_energy,
+    total_variation,
+)
 
+Statistics = Literal["gram", "moments"]
 Units = Literal["normalised", "paper"]
 
 TINY = 1e-12
@@ -44,6 +59,20 @@ def gram_matrix(features: Tensor) -> Tensor:
     with torch.autocast(features.device.type, enabled=False):
         flat = features.float().flatten(2)  # (N, C, H, W) -> (N, C, H*W)
         return flat @ flat.mT / pixels
+
+
+def moments(features: Tensor) -> Tensor:
+    """Covariances of the channels, and their means: a Gram matrix's two parts, apart.
+
+    Args:
+        features: (N, C, H, W), any float type.
+
+    Returns:
+        (N, C, C + 1), float32: the covariance matrix, and the means as its last column.
+    """
+    gram = gram_matrix(features)
+    mean = features.float().mean((2, 3))[..., None]  # (N, C, 1)
+    return torch.cat([gram - mean @ mean.mT, mean], dim=2)
 
 
 def content_loss(features: Tensor, target: Tensor, units: Units = "normalised") -> Tensor:
@@ -78,133 +107,17 @@ def style_loss(gram: Tensor, target: Tensor, units: Units = "normalised") -> Ten
     return squares.sum(dim=(1, 2)).mean() / target.shape[0] ** 2
 
 
-def total_variation(picture: Tensor) -> Tensor:
-    """Mean squared difference of neighbouring pixels, down plus across.
+def moment_loss(found: Tensor, target: Tensor) -> Tensor:
+    """Distance of covariances from the painting's, and of means, each in parts of its target.
 
     Args:
-        picture: (N, C, H, W).
+        found: (N, C, C + 1) as from `moments`.
+        target: (C, C + 1).
 
     Returns:
-        A scalar, float32; a side of 1 px adds nothing.
+        A scalar, float32, meaned over the batch.
     """
-    picture = picture.float()
-    total = picture.new_zeros(())
-    for dim in (-2, -1):
-        if picture.shape[dim] > 1:
-            total = total + picture.diff(dim=dim).square().mean()
-    return total
-
-
-FLAT, FLAT_WINDOW = 1e-3, 9
-"""Squared differences of a photo's neighbouring pixels, averaged over so many pixels each way, at
-which its surroundings count half as flat. Photos: calm sky 1e-5 to 1e-4, half of all pixels are
-above 1e-3, foliage 1e-2."""
-
-
-def flat_variation(picture: Tensor, photo: Tensor) -> Tensor:
-    """Total variation where the photo is flat: the hatching that a viewer sees on calm skies.
-
-    Where a photo gives a network nothing to turn into strokes, it makes up waves of one direction
-    and some 6 px, which Gram matrices take for brushwork. Where there is something, strokes are
-    free. Weighted as edge-aware smoothing is (Godard et al. 2017), but by surroundings, not edges.
-
-    Args:
-        picture, photo: (N, C, H, W).
-
-    Returns:
-        A scalar, float32.
-    """
-    activity = F.avg_pool2d(
-        _squared_steps(photo).mean(1, keepdim=True),
-        FLAT_WINDOW, stride=1, padding=FLAT_WINDOW // 2, count_include_pad=False,
-    )  # fmt: skip
-    return (_squared_steps(picture) / (1 + activity / FLAT)).mean()
-
-
-def _squared_steps(picture: Tensor) -> Tensor:
-    """Squared differences to the neighbours below and on the right, added up; (N, C, H, W)."""
-    picture = picture.float()
-    down = F.pad(picture.diff(dim=-2), (0, 0, 0, 1))
-    right = F.pad(picture.diff(dim=-1), (0, 1))
-    return down.square() + right.square()
-
-
-LATTICE = 4
-"""Pixels between neighbours at the transformer network's coarsest resolution."""
-
-LATTICE_BLOCK = 8
-"""Lattice cells, each way, over which a pattern must repeat to be called one: 32 px. Fewer would
-blame ordinary texture, more would miss a grid that comes and goes with the picture."""
-
-
-def lattice_energy(picture: Tensor) -> Tensor:
-    """Energy of what repeats with the network's own lattice: the grid that a viewer sees.
-
-    A decoder can fake a painting's fine texture by marking its lattice cells, all alike. Within
-    blocks of cells each of the 4 x 4 places is averaged over the cells; texture of a picture's own
-    averages out, a grid stays. Photos measure about 1e-4, paintings 3e-4, a grid that is plainly
-    seen 3e-3.
-
-    Args:
-        picture: (N, C, H, W), cropped at the right and bottom only, so that the lattice begins at
-            its corner.
-
-    Returns:
-        A scalar, float32: the mean variance over the places; 0 for a side below one cell.
-    """
-    block_h, block_w = (min(LATTICE_BLOCK, side // LATTICE) for side in picture.shape[-2:])
-    if not (block_h and block_w):
-        return picture.new_zeros((), dtype=torch.float32)
-    height, width = (
-        side // (block * LATTICE) * (block * LATTICE)
-        for side, block in zip(picture.shape[-2:], (block_h, block_w), strict=True)
-    )
-    # (N, C, H, W) -> (N, C, blocks, cells, 4, blocks, cells, 4)
-    n, c = picture.shape[:2]
-    whole = picture[..., :height, :width].float()
-    cells = whole.reshape(
-        n, c, -1, block_h, LATTICE, width // (block_w * LATTICE), block_w, LATTICE
-    )
-    places = cells.mean(dim=(3, 6))  # (N, C, blocks, 4, blocks, 4)
-    return places.var(dim=(-1, -3), correction=0).mean()
-
-
-EDGE_STRIPS = ((0, 4), (4, 16), (16, 32), (32, 48))
-"""Rows from an edge whose colours are held against the middle's: as far in as pictures were tinted,
-the reach of what a network can know of an edge."""
-
-TINT_MEMORY = 0.9
-"""What the running mean of the tint keeps at each step: ten steps and more tell a band in every
-picture, up to half of the range, from what photos have by chance, a tenth in one, and are short
-beside the hundred steps in which a network learns another band."""
-
-
-def edge_tint(picture: Tensor, photo: Tensor) -> Tensor:
-    """How differently pictures change the photos' colours beside their edges and in the middle.
-
-    A painting of blue and yellow asks for both in every picture, and the edges are the only places
-    that a convolutional network can tell from others by anything but the photo: it learns to put
-    one colour along the upper edge and another along the lower.
-
-    Args:
-        picture, photo: (N, 3, H, W).
-
-    Returns:
-        (4, strips, 3), float32, of the range: upper, lower, left and right edge, strips as in
-        `EDGE_STRIPS`, means over the batch. No strip reaches beyond three eighths of a side; one
-        that has no rows is 0.
-    """
-    change = picture.float() - photo.float()
-    found = []
-    for along in (change.mean(dim=(0, 3)), change.mean(dim=(0, 2))):  # (3, H), (3, W)
-        side = along.shape[1]
-        reach = min(EDGE_STRIPS[-1][1], side * 3 // 8)
-        middle = along[:, reach : side - reach].mean(1)
-        for rows in (along, along.flip(1)):  # each edge first
-            for begin, end in EDGE_STRIPS:
-                strip = rows[:, begin : min(end, reach)]
-                found.append(strip.mean(1) - middle if strip.numel() else torch.zeros_like(middle))
-    return torch.stack(found).reshape(4, len(EDGE_STRIPS), 3)
+    return style_loss(found[..., :-1], target[:, :-1]) + style_loss(found[..., -1], target[:, -1])
 
 
 @dataclass(frozen=True)
@@ -225,19 +138,20 @@ class LossTerms:
 
 
 def style_targets(
-    network: PerceptualNet, painting: Tensor, layers: Sequence[str]
+    network: PerceptualNet, painting: Tensor, layers: Sequence[str], statistics: Statistics = "gram"
 ) -> dict[str, Tensor]:
-    """The painting's Gram matrices.
+    """The painting's style, as `PerceptualLoss` wants it.
 
     Args:
         painting: (1, 3, H, W), RGB in 0..1.
 
     Returns:
-        {layer: (C, C)}, float32.
+        {layer: (C, C), its Gram matrix, or (C, C + 1), its moments}, float32.
     """
+    describe = gram_matrix if statistics == "gram" else moments
     with torch.no_grad(), convolving(painting.device, "fp32"):
         return {
-            layer: gram_matrix(features)[0] for layer, features in network(painting, layers).items()
+            layer: describe(features)[0] for layer, features in network(painting, layers).items()
         }
 
 
@@ -246,11 +160,12 @@ class PerceptualLoss(nn.Module):
 
     Args:
         network: the loss network.
-        targets: {layer: (C, C)}, the painting's Gram matrices from `style_targets`.
+        targets: {layer: (C, C) or (C, C + 1)}, the painting's style from `style_targets`.
         content_layers: where the photo's features are to be kept.
         content_weight, style_weight, tv_weight, flat_weight, lattice_weight, edge_weight,
             gamut_weight: factors of the terms.
-        units: "normalised" or "paper".
+        units: "normalised" or "paper"; moments are normalised always.
+        statistics: what `targets` hold.
     """
 
     def __init__(
@@ -266,6 +181,7 @@ class PerceptualLoss(nn.Module):
         edge_weight: float = 0.0,
         gamut_weight: float = 0.0,
         units: Units = "normalised",
+        statistics: Statistics = "gram",
     ) -> None:
         super().__init__()
         self.network = network
@@ -280,8 +196,9 @@ class PerceptualLoss(nn.Module):
         self.edge_weight = edge_weight
         self.gamut_weight = gamut_weight
         self.units: Units = units
+        self.statistics: Statistics = statistics
         for layer, target in targets.items():
-            self.register_buffer(f"gram_{layer}", target)
+            self.register_buffer(f"style_{layer}", target)
         self.tint: Tensor
         """(4, strips, 3), the running mean of what `remember` was given; part of a run's state."""
         self.register_buffer("tint", torch.zeros(4, len(EDGE_STRIPS), 3))
@@ -310,12 +227,7 @@ class PerceptualLoss(nn.Module):
         content = torch.stack(
             [content_loss(features[name], wanted[name], self.units) for name in self.content_layers]
         ).sum()
-        style = torch.stack(
-            [
-                style_loss(gram_matrix(features[name]), self.get_buffer(f"gram_{name}"), self.units)
-                for name in self.style_layers
-            ]
-        ).sum()
+        style = torch.stack([self._style(features[name], name) for name in self.style_layers]).sum()
         # Squared, a batch's tint would price what its photos have by chance. The derivative of the
         # expected tint's square is twice its mean times this batch's.
         tint, mean = edge_tint(shown, photo), self.tint.to(shown)
@@ -330,6 +242,12 @@ class PerceptualLoss(nn.Module):
             + self.gamut_weight * (restyled.float() - shown).square().mean(),
             tint.detach(),
         )
+
+    def _style(self, features: Tensor, layer: str) -> Tensor:
+        target = self.get_buffer(f"style_{layer}")
+        if self.statistics == "moments":
+            return moment_loss(moments(features), target)
+        return style_loss(gram_matrix(features), target, self.units)
 
     def remember(self, tint: Tensor) -> None:
         """Take a step's tint, from `LossTerms`, into the running mean that the next ones see."""

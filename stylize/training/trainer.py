@@ -105,7 +105,7 @@ class Trainer:
         self.painting = painting
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
-        style_image = load_style(painting, config.style_size)
+        style_image = load_style(painting, config.style_size).to(self.device)
         self.photos, held_out = split_content(content, config.seed)
         every = math.ceil(len(held_out) / config.held_out_photos) if content else 1
         self.held_out = held_out[::every]
@@ -124,7 +124,7 @@ class Trainer:
         )
         self.loss = PerceptualLoss(
             self.perceptual,
-            style_targets(self.perceptual, style_image.to(self.device), style_layers),
+            style_targets(self.perceptual, style_image, style_layers, config.style_statistics),
             content_layers,
             config.content_weight,
             config.style_strength,
@@ -134,6 +134,7 @@ class Trainer:
             config.edge_weight * config.price_factor,
             config.gamut_weight,
             config.loss_units,
+            config.style_statistics,
         )
         self.held_out_targets = style_targets(
             self.perceptual,
