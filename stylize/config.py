@@ -20,7 +20,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 PRICE_GROWTH = 3.0
 """Factor of the prices that keep pictures clean, for a style strength of ten times as much: with
-it five paintings came clean at 10 (docs/training.md)."""
+it five paintings came clean at 10, by Gram matrices."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class TrainConfig:
     is quoted. moments: the features' means and covariances, each by itself; paints with the
     painting's brush, and is what presets choose."""
     style_strength: float = 1.0
-    """How much style against content: 0 gives the photo back, 1 its colours changed, 10 a picture
-    that is painted; presets choose."""
+    """How much style against content: 0 gives the photo back. By moments 1 is a picture that is
+    painted, by Gram matrices the photo in the painting's colours, and 10 painted planes."""
     content_weight: float = 1.0
     """Factor of the content loss, 0 and up."""
     tv_weight: float = 0.0

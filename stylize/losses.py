@@ -69,10 +69,14 @@ def moments(features: Tensor) -> Tensor:
 
     Returns:
         (N, C, C + 1), float32: the covariance matrix, and the means as its last column.
+
+    Source: Risser, Wilmot and Barnes 2017 on what a Gram matrix leaves open; Kalischek, Wegner and
+    Schindler 2021, who match moments.
     """
     gram = gram_matrix(features)
     mean = features.float().mean((2, 3))[..., None]  # (N, C, 1)
-    return torch.cat([gram - mean @ mean.mT, mean], dim=2)
+    with torch.autocast(features.device.type, enabled=False):
+        return torch.cat([gram - mean @ mean.mT, mean], dim=2)
 
 
 def content_loss(features: Tensor, target: Tensor, units: Units = "normalised") -> Tensor:

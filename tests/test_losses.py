@@ -77,6 +77,17 @@ def test_moments_are_the_parts_of_a_gram_matrix() -> None:
         torch.testing.assert_close(picture[:, :-1], covariance, atol=2e-5, rtol=0)
 
 
+def test_moments_are_float32_under_autocast() -> None:
+    # Ones, and in one pixel of four 1 + 2^-5: means of 1 + 2^-7 and a variance of 3/16 * 2^-10,
+    # small beside bfloat16's rounding of the mean's square, 2^-9 of it.
+    features = torch.ones(1, 1, 2, 2)
+    features[0, 0, 0, 0] += 2**-5
+    with torch.autocast("cpu", torch.bfloat16):
+        found = moments(features.bfloat16())
+    assert found.dtype == torch.float32
+    assert found[0, 0, 0].item() == pytest.approx(3 / 16 * 2**-10, abs=1e-6)
+
+
 def test_moments_are_dear_where_gram_matrices_see_little() -> None:
     torch.manual_seed(0)
     painting = 3 + torch.randn(1, 4, 64, 64)

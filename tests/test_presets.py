@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from stylize.config import TrainConfig, load_config
+from stylize.config import TrainConfig, load_config, resolve
 from stylize.presets import PRESETS, preset_settings
 from tests.conftest import Run
 
@@ -17,13 +17,14 @@ def test_longer_presets_take_more_steps(device: str) -> None:
     steps = [config.steps for config in configs]
     assert steps == sorted(set(steps))
     assert all(config.warmup_steps * 4 <= config.steps for config in configs)
-    # A strong style comes clean only after some hundred steps.
-    assert all((config.style_strength > 1) == (config.steps >= 500) for config in configs)
+    assert all(config.style_statistics == "moments" for config in configs)
 
 
 @pytest.mark.parametrize("name", ["johnson2016", "ulyanov2016"])
 def test_the_papers_recipes_are_complete(name: str) -> None:
-    config = TrainConfig().changed(load_config(name))
+    layers = [("preset", preset_settings("standard", "cpu")), ("config", load_config(name))]
+    config, _ = resolve(layers)  # as the command lays them
+    assert config.style_statistics == "gram"
     assert config.loss_units == "paper"
     assert config.start == "none"
     assert config.perceptual == "vgg16"

@@ -147,6 +147,20 @@ def test_a_stronger_style_pays_higher_prices(
     assert (loss.content_weight, loss.gamut_weight) == (config.content_weight, config.gamut_weight)
 
 
+def test_moments_are_what_it_learns_by_and_gram_matrices_what_is_measured(
+    config: TrainConfig, painting: Path, photo_folder: Path
+) -> None:
+    trainer = Trainer(
+        config.changed({"style_statistics": "moments"}), painting, photo_folder, "test"
+    )
+    assert trainer.loss.statistics == "moments"
+    for layer, gram in trainer.held_out_targets.items():
+        assert gram.shape[0] == gram.shape[1]
+        assert trainer.loss.get_buffer(f"style_{layer}").shape[1] == gram.shape[1] + 1
+    first, *_, last = [report.style for report in trainer.steps()]
+    assert last < first
+
+
 def test_a_half_size_needs_crops_that_can_be_halved() -> None:
     with pytest.raises(UsageError, match="half_size_share needs a size of at least 64; it is 48"):
         TrainConfig(size=48, half_size_share=0.5)

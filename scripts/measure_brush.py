@@ -1,0 +1,86 @@
+"""How much of a painting's brush its Gram matrices hold, and how much of it models miss.
+
+    python scripts/measure_brush.py PAINTING [MODEL...] --content DIR
+
+Prints, layer by layer, the covariances' part in the painting's Gram matrices, by sums of squares;
+then for each model, by the loss network that ships, the held-out loss and what it misses of the
+covariances, in parts of the painting's, added up over the four layers. Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import stylize
+from stylize.held_out import STYLE_SIZE, HeldOutLoss, held_out_loss, measure
+from stylize.imaging.synthetic import Source
+from stylize.losses import moments, style_loss, style_targets
+from stylize.networks.perceptual import (
+    DEFAULT_STYLE_LAYERS,
+    SLIM,
+    PerceptualNet,
+    load_perceptual,
+)
+from stylize.training.data import load_style, split_content
+
+LAYERS = DEFAULT_STYLE_LAYERS["vgg19"]
+
+
+def covariances_missed(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Tensor:
+    """Of one picture: distances of covariances in parts of the painting's, added up over layers."""
+    return torch.stack(
+        [style_loss(moments(found[x])[..., :-1], wanted[x][:, :-1]) for x in LAYERS]
+    ).sum()
+
+
+def measure_model(
+    name: str, network: PerceptualNet, painting: Tensor, photos: Sequence[Source]
+) -> tuple[HeldOutLoss, float]:
+    """The held-out loss, and the mean of `covariances_missed` over the same pictures."""
+    restyle = stylize.load(name, precision="fp32", backend="torch")
+    wanted = style_targets(network, painting, LAYERS, "moments")
+    missed: list[Tensor] = []
+
+    def observed(photo: Tensor) -> Tensor:
+        restyled: Tensor = restyle(photo)
+        missed.append(covariances_missed(network(restyled.clamp(0, 1), LAYERS), wanted))
+        return restyled
+
+    loss = measure(
+        observed, held_out_loss(network, style_targets(network, painting, LAYERS)), photos
+    )
+    return loss, float(torch.stack(missed).mean())
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("painting", type=Path)
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--content", type=Path, required=True)
+    arguments = parser.parse_args()
+    network = load_perceptual(SLIM)
+    painting = load_style(arguments.painting, STYLE_SIZE)
+    grams, parted = (style_targets(network, painting, LAYERS, x) for x in ("gram", "moments"))
+    parts = [parted[x][:, :-1].square().sum() / grams[x].square().sum() * 100 for x in LAYERS]
+    print(f"| {arguments.painting.stem} | {' | '.join(LAYERS)} |\n|---|{len(LAYERS) * '---:|'}")
+    print(f"| covariances | {' | '.join(f'{part:.1f} %' for part in parts)} |\n", flush=True)
+    if not arguments.models:
+        return
+    _, photos = split_content(arguments.content, seed=0)
+    print("| model | content | style | total | covariances missed |\n|---|---:|---:|---:|---:|")
+    for name in arguments.models:
+        loss, missed = measure_model(name, network, painting, photos)
+        print(
+            f"| {name} | {loss.content:.3f} | {loss.style:.3f} | {loss.total:.3f} | {missed:.2f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
