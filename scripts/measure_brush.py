@@ -19,7 +19,7 @@ from torch import Tensor
 import stylize
 from stylize.held_out import STYLE_SIZE, HeldOutLoss, held_out_loss, measure
 from stylize.imaging.synthetic import Source
-from stylize.losses import moments, style_loss, style_targets
+from stylize.losses import covariance_matrix, style_loss, style_targets
 from stylize.networks.perceptual import (
     DEFAULT_STYLE_LAYERS,
     SLIM,
@@ -33,9 +33,7 @@ LAYERS = DEFAULT_STYLE_LAYERS["vgg19"]
 
 def covariances_missed(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Tensor:
     """Of one picture: distances of covariances in parts of the painting's, added up over layers."""
-    return torch.stack(
-        [style_loss(moments(found[x])[..., :-1], wanted[x][:, :-1]) for x in LAYERS]
-    ).sum()
+    return torch.stack([style_loss(covariance_matrix(found[x]), wanted[x]) for x in LAYERS]).sum()
 
 
 def measure_model(
@@ -43,7 +41,7 @@ def measure_model(
 ) -> tuple[HeldOutLoss, float]:
     """The held-out loss, and the mean of `covariances_missed` over the same pictures."""
     restyle = stylize.load(name, precision="fp32", backend="torch")
-    wanted = style_targets(network, painting, LAYERS, "moments")
+    wanted = style_targets(network, painting, LAYERS, covariance_matrix)
     missed: list[Tensor] = []
 
     def observed(photo: Tensor) -> Tensor:
@@ -66,8 +64,9 @@ def main() -> None:
     arguments = parser.parse_args()
     network = load_perceptual(SLIM)
     painting = load_style(arguments.painting, STYLE_SIZE)
-    grams, parted = (style_targets(network, painting, LAYERS, x) for x in ("gram", "moments"))
-    parts = [parted[x][:, :-1].square().sum() / grams[x].square().sum() * 100 for x in LAYERS]
+    grams = style_targets(network, painting, LAYERS)
+    covariances = style_targets(network, painting, LAYERS, covariance_matrix)
+    parts = [covariances[x].square().sum() / grams[x].square().sum() * 100 for x in LAYERS]
     print(f"| {arguments.painting.stem} | {' | '.join(LAYERS)} |\n|---|{len(LAYERS) * '---:|'}")
     print(f"| covariances | {' | '.join(f'{part:.1f} %' for part in parts)} |\n", flush=True)
     if not arguments.models:

@@ -53,13 +53,11 @@ class TrainConfig:
 
     style_size: int = 512
     """Shorter side of the painting in pixels, 32 to 4096; larger means larger strokes."""
-    style_statistics: Literal["gram", "moments"] = "gram"
-    """What is held to the painting's. gram: Gram matrices, as in the papers and in every loss that
-    is quoted. moments: the features' means and covariances, each by itself; paints with the
-    painting's brush, and is what presets choose."""
     style_strength: float = 1.0
-    """How much style against content: 0 gives the photo back. By moments 1 is a picture that is
-    painted, by Gram matrices the photo in the painting's colours, and 10 painted planes."""
+    """How much style against content: 0 gives the photo back, more paints more boldly."""
+    covariance_weight: float = 0.0
+    """What the features' covariances, the brush, count in the style loss beside the Gram matrices,
+    0 and up; presets choose. 0: Gram matrices alone, as in the papers, which mostly are colours."""
     content_weight: float = 1.0
     """Factor of the content loss, 0 and up."""
     tv_weight: float = 0.0
@@ -125,8 +123,6 @@ class TrainConfig:
             raise UsageError(f"half_size_share needs a size of at least 64; it is {self.size}")
         if not (self.content_weight or self.style_strength):
             raise UsageError("content_weight and style_strength are both 0: nothing to learn")
-        if (self.loss_units, self.style_statistics) == ("paper", "moments"):
-            raise UsageError("loss_units=paper knows Gram matrices only: set style_statistics=gram")
 
     @property
     def price_factor(self) -> float:
@@ -166,6 +162,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("seed", 0, 2**63 - 1),
     ("style_size", 32, 4096),
     ("style_strength", 0, 1e12),
+    ("covariance_weight", 0, 1e12),
     ("content_weight", 0, 1e12),
     ("tv_weight", 0, 1e12),
     ("flat_weight", 0, 1e12),

@@ -1,11 +1,9 @@
 """The perceptual losses: pure functions first, then `PerceptualLoss`, which adds them up.
 
-A painting's style is described in one of two ways (`Statistics`):
-
-- "gram": Gram matrices (Gatys et al. 2016), by which every number is quoted.
-- "moments": means and covariances of the features, each held to by itself. A Gram matrix adds up
-  both, and mean activations, some colours and contrast, make up most of it: a picture can miss the
-  brushwork, which is in the covariances, and still have nearly the painting's Gram matrices.
+Gram matrices (Gatys et al. 2016) are covariances plus products of means, and means of activations,
+some colours and contrast, make up most of them: a picture can miss the brush, which is in the
+covariances, and still have nearly the painting's Gram matrices. So covariances may count by
+themselves as well.
 
 Two kinds of units:
 
@@ -18,7 +16,7 @@ Two kinds of units:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,7 +34,6 @@ from stylize.prices import (
     total_variation,
 )
 
-Statistics = Literal["gram", "moments"]
 Units = Literal["normalised", "paper"]
 
 TINY = 1e-12
@@ -61,22 +58,22 @@ def gram_matrix(features: Tensor) -> Tensor:
         return flat @ flat.mT / pixels
 
 
-def moments(features: Tensor) -> Tensor:
-    """Covariances of the channels, and their means: a Gram matrix's two parts, apart.
+def covariance_matrix(features: Tensor, gram: Tensor | None = None) -> Tensor:
+    """Channel-by-channel covariances: a Gram matrix less what the means make of it.
 
     Args:
         features: (N, C, H, W), any float type.
+        gram: its Gram matrices, where they are known already.
 
     Returns:
-        (N, C, C + 1), float32: the covariance matrix, and the means as its last column.
+        (N, C, C), float32.
 
-    Source: Risser, Wilmot and Barnes 2017 on what a Gram matrix leaves open; Kalischek, Wegner and
-    Schindler 2021, who match moments.
+    Source: Risser, Wilmot and Barnes 2017, on what a Gram matrix leaves open.
     """
-    gram = gram_matrix(features)
+    gram = gram_matrix(features) if gram is None else gram
     mean = features.float().mean((2, 3))[..., None]  # (N, C, 1)
     with torch.autocast(features.device.type, enabled=False):
-        return torch.cat([gram - mean @ mean.mT, mean], dim=2)
+        return gram - mean @ mean.mT
 
 
 def content_loss(features: Tensor, target: Tensor, units: Units = "normalised") -> Tensor:
@@ -95,10 +92,10 @@ def content_loss(features: Tensor, target: Tensor, units: Units = "normalised") 
 
 
 def style_loss(gram: Tensor, target: Tensor, units: Units = "normalised") -> Tensor:
-    """Distance of Gram matrices from the painting's, meaned over the batch.
+    """Distance of Gram or covariance matrices from the painting's, meaned over the batch.
 
     Args:
-        gram: (N, C, C) as from `gram_matrix`.
+        gram: (N, C, C) as from `gram_matrix` or `covariance_matrix`.
         target: (C, C).
 
     Returns:
@@ -109,19 +106,6 @@ def style_loss(gram: Tensor, target: Tensor, units: Units = "normalised") -> Ten
     if units == "normalised":
         return squares.mean() / (target.square().mean() + TINY)
     return squares.sum(dim=(1, 2)).mean() / target.shape[0] ** 2
-
-
-def moment_loss(found: Tensor, target: Tensor) -> Tensor:
-    """Distance of covariances from the painting's, and of means, each in parts of its target.
-
-    Args:
-        found: (N, C, C + 1) as from `moments`.
-        target: (C, C + 1).
-
-    Returns:
-        A scalar, float32, meaned over the batch.
-    """
-    return style_loss(found[..., :-1], target[:, :-1]) + style_loss(found[..., -1], target[:, -1])
 
 
 @dataclass(frozen=True)
@@ -142,17 +126,20 @@ class LossTerms:
 
 
 def style_targets(
-    network: PerceptualNet, painting: Tensor, layers: Sequence[str], statistics: Statistics = "gram"
+    network: PerceptualNet,
+    painting: Tensor,
+    layers: Sequence[str],
+    describe: Callable[[Tensor], Tensor] = gram_matrix,
 ) -> dict[str, Tensor]:
-    """The painting's style, as `PerceptualLoss` wants it.
+    """The painting's Gram matrices, or, described so, its covariances.
 
     Args:
         painting: (1, 3, H, W), RGB in 0..1.
+        describe: `gram_matrix` or `covariance_matrix`.
 
     Returns:
-        {layer: (C, C), its Gram matrix, or (C, C + 1), its moments}, float32.
+        {layer: (C, C)}, float32.
     """
-    describe = gram_matrix if statistics == "gram" else moments
     with torch.no_grad(), convolving(painting.device, "fp32"):
         return {
             layer: describe(features)[0] for layer, features in network(painting, layers).items()
@@ -164,12 +151,14 @@ class PerceptualLoss(nn.Module):
 
     Args:
         network: the loss network.
-        targets: {layer: (C, C) or (C, C + 1)}, the painting's style from `style_targets`.
+        targets: {layer: (C, C)}, the painting's Gram matrices from `style_targets`.
         content_layers: where the photo's features are to be kept.
         content_weight, style_weight, tv_weight, flat_weight, lattice_weight, edge_weight,
             gamut_weight: factors of the terms.
-        units: "normalised" or "paper"; moments are normalised always.
-        statistics: what `targets` hold.
+        units: "normalised" or "paper".
+        covariances: {layer: (C, C)}, the painting's covariances of the same layers, where they
+            count by themselves.
+        covariance_weight: factor of their distance beside that of the Gram matrices.
     """
 
     def __init__(
@@ -185,7 +174,8 @@ class PerceptualLoss(nn.Module):
         edge_weight: float = 0.0,
         gamut_weight: float = 0.0,
         units: Units = "normalised",
-        statistics: Statistics = "gram",
+        covariances: Mapping[str, Tensor] | None = None,
+        covariance_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.network = network
@@ -200,9 +190,11 @@ class PerceptualLoss(nn.Module):
         self.edge_weight = edge_weight
         self.gamut_weight = gamut_weight
         self.units: Units = units
-        self.statistics: Statistics = statistics
+        self.covariance_weight = covariance_weight if covariances else 0.0
         for layer, target in targets.items():
-            self.register_buffer(f"style_{layer}", target)
+            self.register_buffer(f"gram_{layer}", target)
+        for layer, target in (covariances or {}).items():
+            self.register_buffer(f"covariance_{layer}", target)
         self.tint: Tensor
         """(4, strips, 3), the running mean of what `remember` was given; part of a run's state."""
         self.register_buffer("tint", torch.zeros(4, len(EDGE_STRIPS), 3))
@@ -248,10 +240,13 @@ class PerceptualLoss(nn.Module):
         )
 
     def _style(self, features: Tensor, layer: str) -> Tensor:
-        target = self.get_buffer(f"style_{layer}")
-        if self.statistics == "moments":
-            return moment_loss(moments(features), target)
-        return style_loss(gram_matrix(features), target, self.units)
+        gram = gram_matrix(features)
+        distance = style_loss(gram, self.get_buffer(f"gram_{layer}"), self.units)
+        if not self.covariance_weight:
+            return distance
+        target = self.get_buffer(f"covariance_{layer}")
+        brush = style_loss(covariance_matrix(features, gram), target, self.units)
+        return distance + self.covariance_weight * brush
 
     def remember(self, tint: Tensor) -> None:
         """Take a step's tint, from `LossTerms`, into the running mean that the next ones see."""

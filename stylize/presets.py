@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args
 Preset = Literal["quick", "standard", "best"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 
-_PAINTED: dict[str, Any] = {"style_statistics": "moments"}
-"""What every preset sets: Gram matrices change a photo's colours sooner than they paint it
+_PAINTED: dict[str, Any] = {"covariance_weight": 0.4}
+"""What every preset sets: Gram matrices alone change a photo's colours and leave out the brush
 (docs/training.md)."""
 
 _CPU: dict[Preset, dict[str, Any]] = {

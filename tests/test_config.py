@@ -59,11 +59,6 @@ def test_nothing_to_learn() -> None:
         TrainConfig(content_weight=0, style_strength=0)
 
 
-def test_raw_losses_know_no_moments() -> None:
-    with pytest.raises(UsageError, match="set style_statistics=gram"):
-        TrainConfig(loss_units="paper", style_statistics="moments")
-
-
 def test_prices_grow_with_the_style_strength() -> None:
     assert TrainConfig().price_factor == 1.0
     assert TrainConfig(style_strength=10).price_factor == pytest.approx(3.0)

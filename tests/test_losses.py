@@ -9,11 +9,9 @@ import torch
 
 from stylize.losses import (
     PerceptualLoss,
-    Statistics,
     content_loss,
+    covariance_matrix,
     gram_matrix,
-    moment_loss,
-    moments,
     style_loss,
     style_targets,
 )
@@ -64,40 +62,36 @@ def test_paper_units_are_johnsons_formulas() -> None:
     )
 
 
-def test_moments_are_the_parts_of_a_gram_matrix() -> None:
+def test_a_covariance_matrix_is_what_means_leave_of_a_gram_matrix() -> None:
     torch.manual_seed(0)
     features = torch.randn(2, 3, 6, 7) + torch.tensor([0.0, 1.0, 5.0])[:, None, None]
-    found = moments(features)
-    assert found.shape == (2, 3, 4)
-    flat = features.flatten(2)
-    torch.testing.assert_close(found[..., -1], flat.mean(2))
-    for picture, expected in zip(found, flat, strict=True):
-        # The covariance is left of a product of up to 26, in float32: 26 * 2^-23 * a few sums.
-        covariance = torch.cov(expected, correction=0)
-        torch.testing.assert_close(picture[:, :-1], covariance, atol=2e-5, rtol=0)
+    found = covariance_matrix(features)
+    assert torch.equal(found, covariance_matrix(features, gram_matrix(features)))
+    for picture, flat in zip(found, features.flatten(2), strict=True):
+        # It is left of a product of up to 26, in float32: 26 * 2^-23 * a few sums.
+        torch.testing.assert_close(picture, torch.cov(flat, correction=0), atol=2e-5, rtol=0)
 
 
-def test_moments_are_float32_under_autocast() -> None:
+def test_a_covariance_matrix_is_float32_under_autocast() -> None:
     # Ones, and in one pixel of four 1 + 2^-5: means of 1 + 2^-7 and a variance of 3/16 * 2^-10,
     # small beside bfloat16's rounding of the mean's square, 2^-9 of it.
     features = torch.ones(1, 1, 2, 2)
     features[0, 0, 0, 0] += 2**-5
     with torch.autocast("cpu", torch.bfloat16):
-        found = moments(features.bfloat16())
+        found = covariance_matrix(features.bfloat16())
     assert found.dtype == torch.float32
-    assert found[0, 0, 0].item() == pytest.approx(3 / 16 * 2**-10, abs=1e-6)
+    assert found.item() == pytest.approx(3 / 16 * 2**-10, abs=1e-6)
 
 
-def test_moments_are_dear_where_gram_matrices_see_little() -> None:
+def test_gram_matrices_see_little_of_a_brush_and_covariances_all() -> None:
     torch.manual_seed(0)
     painting = 3 + torch.randn(1, 4, 64, 64)
     flat = painting.mean((2, 3), keepdim=True).expand_as(painting)  # its colours, none of its brush
-    gram = style_loss(gram_matrix(flat), gram_matrix(painting)[0])
-    # All of the covariance is missed, none of the means.
-    found = moment_loss(moments(flat), moments(painting)[0])
-    assert found.item() == pytest.approx(1.0, rel=1e-3)
+    missed = style_loss(covariance_matrix(flat), covariance_matrix(painting)[0])
+    assert missed.item() == pytest.approx(1.0, rel=1e-3)
     # Unit variances beside products of means of 9: 4 * 1 / (4 * 10^2 + 12 * 9^2) = 0.003.
-    assert gram.item() == pytest.approx(4 / (4 * 10**2 + 12 * 9**2), rel=0.1)
+    seen = style_loss(gram_matrix(flat), gram_matrix(painting)[0])
+    assert seen.item() == pytest.approx(4 / (4 * 10**2 + 12 * 9**2), rel=0.1)
 
 
 def test_a_tint_is_dear_where_it_lasts_not_where_it_comes_and_goes(small_perceptual: Path) -> None:
@@ -176,35 +170,41 @@ def test_a_shift_hides_rows_and_columns_from_the_loss_network(small_perceptual: 
     assert shifted.total.item() == cropped.total.item()
 
 
-@pytest.mark.parametrize("statistics", ["gram", "moments"])
-def test_the_painting_itself_has_no_style_loss(
-    small_perceptual: Path, statistics: Statistics
-) -> None:
+def test_the_painting_itself_has_no_style_loss(small_perceptual: Path) -> None:
     network = load_perceptual(str(small_perceptual))
     painting = torch.rand(1, 3, 40, 40)
-    targets = style_targets(network, painting, ["relu1_2", "relu2_2"], statistics)
-    loss = PerceptualLoss(network, targets, ["relu3_1"], statistics=statistics)
+    layers = ["relu1_2", "relu2_2"]
+    targets = style_targets(network, painting, layers)
+    covariances = style_targets(network, painting, layers, covariance_matrix)
+    loss = PerceptualLoss(
+        network, targets, ["relu3_1"], covariances=covariances, covariance_weight=2.0
+    )
     terms = loss(painting, painting)
     assert terms.style.item() == 0.0
     assert terms.content.item() == 0.0
     assert terms.total.item() == 0.0
 
 
-@pytest.mark.parametrize("statistics", ["gram", "moments"])
-def test_weights_and_gradients_reach_every_term(
-    small_perceptual: Path, statistics: Statistics
-) -> None:
+def test_weights_and_gradients_reach_every_term(small_perceptual: Path) -> None:
     torch.manual_seed(0)
     network = load_perceptual(str(small_perceptual))
-    targets = style_targets(network, torch.rand(1, 3, 40, 40), ["relu1_2"], statistics)
+    painting = torch.rand(1, 3, 40, 40)
+    targets = style_targets(network, painting, ["relu1_2"])
+    covariances = style_targets(network, painting, ["relu1_2"], covariance_matrix)
     photo = torch.rand(1, 3, 16, 16)
     restyled = torch.rand(1, 3, 16, 16, requires_grad=True)
     plain, double = (
-        PerceptualLoss(network, targets, ["relu2_2"], *weights, statistics=statistics)(
+        PerceptualLoss(network, targets, ["relu2_2"], *weights, tv_weight=weights[0])(
             restyled, photo
         )
-        for weights in ((1.0, 1.0, 1.0), (2.0, 2.0, 2.0))
+        for weights in ((1.0, 1.0), (2.0, 2.0))
     )
+    brush = PerceptualLoss(
+        network, targets, ["relu2_2"], covariances=covariances, covariance_weight=3.0
+    )(restyled, photo)
+    restyled_features = network(restyled, ["relu1_2"])["relu1_2"]
+    missed = style_loss(covariance_matrix(restyled_features), covariances["relu1_2"])
+    torch.testing.assert_close(brush.style, plain.style + 3 * missed)
     torch.testing.assert_close(double.total, 2 * plain.total)
     plain.total.backward()
     assert restyled.grad is not None

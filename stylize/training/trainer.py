@@ -34,7 +34,7 @@ from stylize.imaging.files import Pixels
 from stylize.imaging.geometry import crop_centre, resize_shorter_side, thumbnail
 from stylize.imaging.synthetic import read_source
 from stylize.imaging.tensors import to_pixels, to_tensor
-from stylize.losses import PerceptualLoss, style_targets
+from stylize.losses import PerceptualLoss, covariance_matrix, style_targets
 from stylize.model_file import (
     TARGET_PREFIX,
     THUMBNAIL,
@@ -124,7 +124,7 @@ class Trainer:
         )
         self.loss = PerceptualLoss(
             self.perceptual,
-            style_targets(self.perceptual, style_image, style_layers, config.style_statistics),
+            style_targets(self.perceptual, style_image, style_layers),
             content_layers,
             config.content_weight,
             config.style_strength,
@@ -134,7 +134,8 @@ class Trainer:
             config.edge_weight * config.price_factor,
             config.gamut_weight,
             config.loss_units,
-            config.style_statistics,
+            style_targets(self.perceptual, style_image, style_layers, covariance_matrix),
+            config.covariance_weight,
         )
         self.held_out_targets = style_targets(
             self.perceptual,
