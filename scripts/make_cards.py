@@ -24,19 +24,15 @@ Written from the files' own metadata by `python scripts/make_cards.py`. What all
   Gram matrices; float32, pictures of 256 px, clamped to 0..1 as in a file.
 - Measured before convolutions were rounded to half precision by `scripts/ship_styles.py`, which
   ships only what then restyles four photos to within 1/255.
-- Starry Night was trained by `stylize train --style PAINTING --content PHOTOS --from-scratch
-  --steps 10000 --set half_size_share=0.6`, before there was a price for tinted edges, went on by
-  `--preset best --steps 6000 --set half_size_share=0.5 --set start=starry_night`, when it was that
-  of each picture's tint (`edge_weight=1`), and by `--preset best --steps 4000 --set
-  half_size_share=0.4 --set start=starry_night`, with that of the mean (5); its twin with `--set
-  norm=batch` from itself. With bf16 that is some 60, 45 and 35 minutes on one core of a CPU.
-- The Scream and its twin began from them, by `--preset best --set half_size_share=0.4 --set
-  start=starry_night` (or `starry_night_batch`); the other four from the Starry Night of 16,000
-  steps, with the price of that time and `half_size_share=0.5`. All of these had a style strength
-  of 1 and the defaults' prices, which both Starry Nights have kept. The other styles and The
-  Scream's twin then went on from themselves at a strength of 10, which the presets have set since,
-  and at which prices are three times as high: `--preset best --set half_size_share=0.5 --set
-  start=NAME`. Some 14 minutes each time.
+- Every style and twin went through these, each from the one before of its norm:
+  Starry Night from random weights, `--from-scratch --steps 10000 --set half_size_share=0.6`, then
+  6,000 and 4,000 steps more, with a price for tinted edges; The Scream and the others from Starry
+  Night, `--preset best`, 2,000 steps at a style strength of 1 and, but for Starry Night, 2,000 at
+  10. All of that was by Gram matrices alone (`--set covariance_weight=0`), and the cards say what
+  of it came last. In the end, as today's presets have it, with the covariances and at a strength of
+  1: `--preset best --steps 1500 --set half_size_share=0.6 --set start=NAME`, 3,000 for Starry Night,
+  twins with `--set norm=batch`. With bf16 the last is 9 minutes on one core of a CPU, 17 for Starry
+  Night; all before it some two and a half hours for Starry Night, half an hour for the others.
 """
 
 ABOUT_RUN = (

@@ -54,13 +54,11 @@ enlarge. A flat sky (Lav Varshney), white paper, the night (NASA), little contra
 
 White paper and flat sky become one or two colours of the painting, with a halo around what stands
 before them. No borders. The night and the moon fall into areas of the painting's main colours
-where the picture gives no reason for them, most of all in composition_vii and udnie: instance norm
-makes as much of the contrast in a calm sky as of that in a crowd. The rocket's sky above shows the
-same.
-Starry Night has beads along dark edges and, at 100 %, faint diagonal hatching; The Shipwreck has
-some of both, less where a photo is enlarged for its strokes, as all of these are. `--strength 0.6`
-softens all of it. In The Scream a face of 60 px, the astronaut's above, is still nearly lost:
-`--style-scale 0.5` paints it more finely.
+where the picture gives no reason for them, in The Scream nearly in squares: instance norm makes as
+much of the contrast in a calm sky as of that in a crowd. The rocket's sky above shows the same.
+Starry Night strokes calm areas in one direction, and sets flecks into dark ones rather evenly;
+`--strength 0.6` softens both. In The Scream a face of 60 px, the astronaut's above, loses its eyes
+to the strokes: `--style-scale 0.5` paints it more finely.
 """
 
 
