@@ -28,9 +28,9 @@ Written from the files' own metadata by `python scripts/make_cards.py`. What all
   Starry Night from random weights, `--from-scratch --steps 10000 --set half_size_share=0.6`, then
   6,000 and 4,000 steps more, with a price for tinted edges; The Scream and the others from Starry
   Night, `--preset best`, 2,000 steps at a style strength of 1 and, but for Starry Night, 2,000 at
-  10. All of that was by Gram matrices alone (`--set covariance_weight=0`), and the cards say what
-  of it came last. In the end, as today's presets have it, with the covariances and at a strength of
-  1: `--preset best --steps 1500 --set half_size_share=0.6 --set start=NAME`, 3,000 for Starry Night,
+  10. All of that was by Gram matrices alone (`--set covariance_weight=0`); the cards have each
+  step of it. In the end, as presets have it today, with the covariances and at a strength of 1:
+  `--preset best --steps 1500 --set half_size_share=0.6 --set start=NAME`, 3,000 for Starry Night,
   twins with `--set norm=batch`. With bf16 the last is 9 minutes on one core of a CPU, 17 for Starry
   Night; all before it some two and a half hours for Starry Night, half an hour for the others.
 """
