@@ -156,8 +156,8 @@ class PerceptualLoss(nn.Module):
         content_weight, style_weight, tv_weight, flat_weight, lattice_weight, edge_weight,
             gamut_weight: factors of the terms.
         units: "normalised" or "paper".
-        covariances: {layer: (C, C)}, the painting's covariances of the same layers, where they
-            count by themselves.
+        covariances: {layer: (C, C)}, the painting's covariances of the same layers; needed where
+            they have a weight.
         covariance_weight: factor of their distance beside that of the Gram matrices.
     """
 
@@ -190,7 +190,7 @@ class PerceptualLoss(nn.Module):
         self.edge_weight = edge_weight
         self.gamut_weight = gamut_weight
         self.units: Units = units
-        self.covariance_weight = covariance_weight if covariances else 0.0
+        self.covariance_weight = covariance_weight
         for layer, target in targets.items():
             self.register_buffer(f"gram_{layer}", target)
         for layer, target in (covariances or {}).items():
