@@ -15,7 +15,11 @@ THUMBNAIL_SIDE = 64
 
 
 def resize(picture: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
-    """Resample to another size by Lanczos; (H, W, 3) or (H, W), of any of a picture's types."""
+    """Resample to another size by Lanczos, which is clamped where it overshoots.
+
+    Args:
+        picture: (H, W, 3) or (H, W), uint8 or uint16 levels or floats in 0..1.
+    """
     if picture.shape[:2] == (height, width):
         return picture
     if picture.dtype == np.uint8:
@@ -25,8 +29,8 @@ def resize(picture: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[An
         return np.dstack([resize(picture[..., channel], height, width) for channel in range(3)])
     image = Image.fromarray(picture.astype(np.float32))
     values = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
-    if np.issubdtype(picture.dtype, np.integer):
-        values = np.rint(values).clip(0, np.iinfo(picture.dtype).max)
+    whole = np.issubdtype(picture.dtype, np.integer)
+    values = np.rint(values).clip(0, np.iinfo(picture.dtype).max) if whole else values.clip(0, 1)
     return values.astype(picture.dtype)
 
 

@@ -94,3 +94,12 @@ def test_every_size_is_restyled_in_turn(dtype: Any) -> None:
     fine = restyle_coarse_to_fine(recorder(seen), pixels, 0.5)
     assert seen[-1] == (160, 240)
     assert (fine.shape, fine.dtype) == (pixels.shape, dtype)
+
+
+def test_floats_stay_in_0_to_1_where_resampling_overshoots() -> None:
+    stripes = np.zeros((40, 60, 3), np.float32)
+    stripes[:, ::4] = stripes[:, 1::4] = 1.0
+    for scale in (0.7, 2.0, 3.0):
+        found = restyle_coarse_to_fine(lambda pixels, report: pixels, stripes, scale)
+        assert found.min() >= 0
+        assert found.max() <= 1
