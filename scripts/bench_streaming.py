@@ -70,7 +70,7 @@ def measure(picture: Path, out: Path, way: str, memory: int | None, style: str) 
     backend = "torch" if way == "whole" else way
     stylizer = Stylizer(style, "cpu", memory, backend, "fp32")
     model = read_model(find_style(style))
-    network = TransformerNet(model.card.norm, model.card.width).eval()
+    network = TransformerNet(model.card.norm, model.card.width, model.card.ground).eval()
     network.load_tensors(model.tensors())
     network.to(memory_format=torch.channels_last)
     stylizer.restyle(np.zeros((64, 64, 3), np.uint8))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from stylize.errors import StylizeError, UsageError
-from stylize.networks.plan import MAX_WIDTH, MIN_WIDTH, Norm
+from stylize.networks.plan import MAX_GROUND, MAX_WIDTH, MIN_WIDTH, Norm
 from stylize.paths import shipped
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
@@ -35,6 +35,11 @@ class TrainConfig:
     """What normalises every convolution but the last: instance, batch or none."""
     width: float = 1.0
     """Multiplies all channel counts, 0.125 to 4; 1 is Johnson's network."""
+
+    ground: float = 0.0
+    """Standard deviation of the faint irregular pattern that the network paints on, in parts of the
+    photo's own, 0 to 2, where 0.15 serves well. 0: that of the style that is begun from; without
+    any, calm areas get one small stroke over and over."""
 
     steps: int = 2000
     """Optimiser steps, 1 and up."""
@@ -155,6 +160,7 @@ class TrainConfig:
 _INFINITY = float("inf")
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("width", MIN_WIDTH, MAX_WIDTH),
+    ("ground", 0, MAX_GROUND),
     ("steps", 1, _INFINITY),
     ("batch_size", 1, 4096),
     ("size", 32, 2048),

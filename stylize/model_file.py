@@ -76,6 +76,8 @@ class ModelCard:
     """What it began from: name, sha256, steps and settings; None for random weights."""
     generated: int = 0
     """How many generated pictures it was trained on beside, or instead of, the photos."""
+    ground: float = 0.0
+    """How strong the field is that the network paints on; see `stylize.networks.ground`."""
     rounded_from: str = ""
     """SHA-256 of the file whose single-precision weights were rounded to half precision here; empty
     where none were."""
@@ -84,7 +86,7 @@ class ModelCard:
     @property
     def plan(self) -> Plan:
         """The network that the file's tensors belong to."""
-        return make_plan(self.norm, self.width)
+        return make_plan(self.norm, self.width, self.ground)
 
 
 @dataclass(frozen=True)

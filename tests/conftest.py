@@ -7,15 +7,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageCms
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from stylize.imaging.files import Pixels
+from stylize.model_file import read_card, write_model
 from stylize.networks.perceptual import CONVOLUTIONS
 
 if not torch.cuda.is_available():
@@ -104,12 +106,13 @@ def run() -> Run:
 
 
 class Trained:
-    """Two tiny models as the command line trains them."""
+    """Two tiny models as the command line trains them, and one of them on a ground."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.instance = folder / "instance.safetensors"
         self.batch = folder / "batch.safetensors"
+        self.grounded = folder / "grounded.safetensors"
         self.outputs: dict[str, subprocess.CompletedProcess[str]] = {}
 
 
@@ -129,6 +132,8 @@ def trained(
             # Bounds of tests were derived with these two's weights, not with what presets choose.
             "--style-strength", 10, "--set", "covariance_weight=0",
         )  # fmt: skip
+    card = replace(read_card(models.instance), name="grounded", ground=0.2)
+    write_model(models.grounded, card, load_file(models.instance))
     return models
 
 

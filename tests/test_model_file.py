@@ -157,6 +157,9 @@ def test_other_damage(model: Path, tmp_path: Path) -> None:
 
 def test_a_card_of_an_impossible_network_is_refused(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "wide.safetensors"
+    write_model(path, replace(CARD, ground=9.0), {"x": torch.zeros(1)})
+    with pytest.raises(StylizeError, match="ground is 9"):
+        read_card(path)
     write_model(path, replace(CARD, width=1e9), {"x": torch.zeros(1)})
     with pytest.raises(StylizeError, match="width is 1000000000"):
         read_card(path)

@@ -99,6 +99,6 @@ def with_image_statistics(network: TransformerNet) -> TransformerNet:
     """A network with batch norm, each picture normalised by its own statistics instead of the
     running ones: the same weights with instance norm.
     """
-    twin = TransformerNet("instance", network.plan.width)
+    twin = TransformerNet("instance", network.plan.width, network.plan.ground)
     twin.load_state_dict(network.state_dict())
     return twin.to(next(network.parameters()).device).eval()

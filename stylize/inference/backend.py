@@ -98,8 +98,13 @@ class Backend(Protocol):
     def allocate(self, shape: tuple[int, int], cut: Cut) -> Band:
         """A store of (rows, numbers), where and in what precision the cut says."""
 
-    def upload(self, pixels: npt.NDArray[Any]) -> Band:
-        """uint8 or uint16 levels, or floats in 0..1, as the network takes them."""
+    def upload(self, pixels: npt.NDArray[Any], ground: npt.NDArray[np.float32] | None) -> Band:
+        """uint8 or uint16 levels, or floats in 0..1, as the network takes them.
+
+        Args:
+            pixels: (rows, columns, 3).
+            ground: (rows, columns), added to every channel.
+        """
 
     def download(self, band: Band, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """The network's output as `upload` takes it, clamped to 0..1, levels rounded."""

@@ -54,10 +54,12 @@ class OpenVINOBackend:
         """In memory, or in a file."""
         return allocate_store(shape, cut)
 
-    def upload(self, pixels: AnyBand) -> AnyBand:
+    def upload(self, pixels: AnyBand, ground: AnyBand | None) -> AnyBand:
         """Levels or floats in 0..1 -> the network's input."""
         band = as_floats(pixels)
         band += np.float32(INPUT_SHIFT)
+        if ground is not None:
+            band += ground[..., None]
         return band
 
     def download(self, band: AnyBand, dtype: np.dtype[Any]) -> AnyBand:

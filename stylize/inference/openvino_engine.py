@@ -113,7 +113,10 @@ class OpenVINOEngine:
             self.model.sha256,
             stylize.__version__,
             # A working copy changes without its version.
-            (resources.files(stylize) / "inference" / "openvino_graph.py").read_text("utf-8"),
+            *(
+                resources.files(stylize).joinpath(*path).read_text("utf-8")
+                for path in (("inference", "openvino_graph.py"), ("networks", "ground.py"))
+            ),
             version("openvino"),
             self.precision,
             str(self._core.get_property("CPU", "FULL_DEVICE_NAME")),

@@ -19,6 +19,7 @@ import openvino as ov
 from openvino import opset13 as op
 
 from stylize.inference.layout import ROUNDING
+from stylize.networks.ground import FLAT, ground_tiles
 from stylize.networks.plan import EPS, INPUT_SHIFT, Plan, Stage
 
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
@@ -105,7 +106,10 @@ def stage_bias(stage: Stage, arrays: Arrays) -> Floats | None:
 
 def _restyled(plan: Plan, arrays: Arrays, photo: Any) -> Any:
     """(N, H, W, 3) in 0..1 -> (N, H', W', 3), clamped."""
-    x = op.transpose(op.add(photo, _vector([INPUT_SHIFT] * 3, 3)), op.constant(_TO_NCHW))
+    photo = op.add(photo, _vector([INPUT_SHIFT] * 3, 3))
+    if plan.ground:
+        photo = _grounded(photo, plan.ground)
+    x = op.transpose(photo, op.constant(_TO_NCHW))
     before = x
     for stage in plan.stages:
         padded = _padded(x, stage, axes=(2, 3))
@@ -117,6 +121,24 @@ def _restyled(plan: Plan, arrays: Arrays, photo: Any) -> Any:
             y = op.add(y, before)
         before, x = x, y
     return _unpaired(op.transpose(op.clamp(x, 0.0, 1.0), op.constant(_TO_NHWC)))
+
+
+def _grounded(photo: Any, strength: float) -> Any:
+    """(N, H, W, 3) -> the same, with the field added that the network paints on."""
+    shape, all_axes = op.shape_of(photo), op.constant([1, 2, 3])
+    distance = op.subtract(photo, op.reduce_mean(photo, all_axes, True))
+    contrast = op.sqrt(op.reduce_mean(op.multiply(distance, distance), all_axes, True))
+    none, least = op.constant(np.float32(0)), op.constant(np.float32(FLAT))
+    contrast = op.select(op.greater(contrast, least), contrast, none)
+    for tile in ground_tiles():
+        field, side = op.constant(strength * tile), op.constant(np.int64(tile.shape[0]))
+        for axis in range(2):
+            count = op.gather(shape, op.constant(np.int64(axis + 1)), op.constant(0))
+            numbers = op.range(op.constant(np.int64(0)), count, op.constant(np.int64(1)), "i64")
+            field = op.gather(field, op.floor_mod(numbers, side), op.constant(axis))
+        field = op.unsqueeze(field, op.constant([0, 3]))
+        photo = op.add(photo, op.multiply(contrast, field))
+    return photo
 
 
 def _padded(x: Any, stage: Stage, axes: tuple[int, ...]) -> Any:

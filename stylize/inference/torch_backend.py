@@ -73,9 +73,10 @@ class TorchBackend:
                     raise
         return torch.from_numpy(allocate_store(shape, cut))
 
-    def upload(self, pixels: npt.NDArray[Any]) -> Tensor:
+    def upload(self, pixels: npt.NDArray[Any], ground: npt.NDArray[np.float32] | None) -> Tensor:
         """Levels or floats in 0..1 -> the network's input."""
-        return to_floats(pixels, self.device).add_(INPUT_SHIFT)
+        band = to_floats(pixels, self.device).add_(INPUT_SHIFT)
+        return band if ground is None else band.add_(to_floats(ground, self.device)[..., None])
 
     def download(self, band: Tensor, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """The network's output -> levels or floats in 0..1."""

@@ -48,7 +48,7 @@ class TorchEngine:
         self.device = str(self._device)
         self.precision = resolve_precision(precision, self._device)
         self._plan = model.card.plan
-        network = TransformerNet(model.card.norm, model.card.width)
+        network = TransformerNet(model.card.norm, model.card.width, model.card.ground)
         network.load_tensors(model.tensors())
         network.requires_grad_(False)
         self.network = place(network.eval(), self._device)

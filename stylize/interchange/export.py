@@ -67,7 +67,7 @@ def export_model(style: Path, output: Path, format_name: Format) -> ModelCard:
     if format_name == "openvino":
         _write_openvino(model, output)
         return card
-    network = TransformerNet(card.norm, card.width)
+    network = TransformerNet(card.norm, card.width, card.ground)
     network.load_tensors(model.tensors())
     module = Restyle(network).eval().requires_grad_(False)
     metadata = _metadata(card)

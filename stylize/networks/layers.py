@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 from torch.nn.utils import skip_init
 
+from stylize.networks.ground import FLAT, ground_tiles
 from stylize.networks.plan import MIN_SIDE, Stage
 from stylize.ops.extend import extend
 from stylize.ops.instance_norm import instance_norm
@@ -178,3 +179,34 @@ def _finish(y: Tensor, relu: bool, residual: Tensor | None) -> Tensor:
     if relu:
         y = torch.relu(y)
     return y if residual is None else y + residual
+
+
+class Ground(nn.Module):
+    """Adds the field that the network paints on.
+
+    Args:
+        strength: its standard deviation in parts of each picture's own.
+    """
+
+    def __init__(self, strength: float) -> None:
+        super().__init__()
+        self.strength = strength
+        for number, tile in enumerate(ground_tiles()):
+            # Not in model files: the strength says all.
+            self.register_buffer(f"tile{number}", torch.from_numpy(strength * tile), False)
+
+    def forward(self, picture: Tensor, place: tuple[int, int] = (0, 0)) -> Tensor:
+        """(N, C, H, W) -> the same, its first pixel at row and column `place` of the field."""
+        contrast = picture.var((1, 2, 3), correction=0, keepdim=True).sqrt()
+        contrast = contrast * (contrast > FLAT)
+        for tile in self.buffers():
+            rows, columns = (
+                (torch.arange(size, device=tile.device) + start) % tile.shape[0]
+                for size, start in zip(picture.shape[-2:], place, strict=True)
+            )
+            picture = picture + contrast * tile[rows][:, columns]
+        return picture
+
+    def extra_repr(self) -> str:
+        """For print(network)."""
+        return f"strength={self.strength}"

@@ -22,6 +22,9 @@ NORMS: tuple[Norm, ...] = get_args(Norm)
 MIN_WIDTH, MAX_WIDTH = 0.125, 4.0
 """Bounds of the width multiplier: 4 channels at full resolution, and 50 M parameters."""
 
+MAX_GROUND = 2.0
+"""Bound of the ground's strength: beyond, little is left to be seen of the photo."""
+
 MIN_SIDE = 8
 """Shorter sides are edge-extended to this many pixels: two strides leave 2, and reflection padding
 by 1 needs 2; the first convolution pads by 4 and needs 5."""
@@ -96,11 +99,18 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole network: its stages in order, and the two words that made it."""
+    """A whole network: its stages in order, and what made it."""
 
     norm: Norm
     width: float
     stages: tuple[Stage, ...]
+    ground: float = 0.0
+    """Standard deviation of the field that is added to the picture before the first stage, in parts
+    of the picture's own; see `stylize.networks.ground`."""
+
+    def takes_weights_of(self, other: Plan) -> bool:
+        """Whether it has the same stages; on another ground they do, and learn it."""
+        return self.stages == other.stages
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of every tensor of the network in a model file."""
@@ -110,15 +120,16 @@ class Plan:
 
 
 @cache
-def make_plan(norm: Norm = "instance", width: float = 1.0) -> Plan:
+def make_plan(norm: Norm = "instance", width: float = 1.0, ground: float = 0.0) -> Plan:
     """Describe the network for one kind of normalisation and one width.
 
     Args:
         norm: what normalises every convolution but the last.
         width: multiplies all channel counts, 0.125 to 4; 1 is Johnson's network.
+        ground: how strong the field is that it paints on, 0 to 2; 0 is Johnson's network.
 
     Raises:
-        UsageError: for a norm or a width that there is not.
+        UsageError: for a norm, a width or a ground that there is not.
 
     Example:
         >>> [stage.name for stage in make_plan().stages][:4]
@@ -130,6 +141,8 @@ def make_plan(norm: Norm = "instance", width: float = 1.0) -> Plan:
         raise UsageError(f"norm is {norm!r}; it must be one of {', '.join(NORMS)}")
     if not MIN_WIDTH <= width <= MAX_WIDTH:
         raise UsageError(f"width is {width}; it must lie between {MIN_WIDTH} and {MAX_WIDTH}")
+    if not 0 <= ground <= MAX_GROUND:
+        raise UsageError(f"ground is {ground}; it must lie between 0 and {MAX_GROUND}")
     c1, c2, c3 = (round(channels * width) for channels in (32, 64, 128))
     normed = {"norm": norm, "bias": norm == "none"}
 
@@ -151,4 +164,4 @@ def make_plan(norm: Norm = "instance", width: float = 1.0) -> Plan:
         stage("up2", c2, c1, upsample=2),
         stage("out", c1, 3, kernel=9, norm="none", bias=True, relu=False),
     ]
-    return Plan(norm, width, tuple(stages))
+    return Plan(norm, width, tuple(stages), ground)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stylize.networks.layers import ConvStage, crop, extend_edges
+from stylize.networks.layers import ConvStage, Ground, crop, extend_edges
 from stylize.networks.plan import INPUT_SHIFT, Norm, Plan, Stage, make_plan
 
 
@@ -15,6 +15,7 @@ class TransformerNet(nn.Module):
     Args:
         norm: "instance", "batch" or "none"; the widths are the same for all.
         width: multiplies all channel counts.
+        ground: how strong the field is that it paints on; see `stylize.networks.ground`.
 
     Source: Johnson et al. 2016; see `stylize.networks.plan`.
 
@@ -24,31 +25,41 @@ class TransformerNet(nn.Module):
         torch.Size([1, 3, 5, 13])
     """
 
-    def __init__(self, norm: Norm = "instance", width: float = 1.0) -> None:
+    def __init__(self, norm: Norm = "instance", width: float = 1.0, ground: float = 0.0) -> None:
         super().__init__()
-        self.plan: Plan = make_plan(norm, width)
+        self.plan: Plan = make_plan(norm, width, ground)
         for stage in self.plan.stages:
             module = ConvStage(stage)
             _initialise_stage(module, stage)
             self.add_module(stage.name, module)
+        self.lay_ground(ground)
 
-    def forward(self, photo: Tensor) -> Tensor:
+    def forward(self, photo: Tensor, place: tuple[int, int] = (0, 0)) -> Tensor:
         """Restyle a batch of photos.
 
         Args:
             photo: (N, 3, H, W), RGB in 0..1, any H and W from 1.
+            place: row and column of the ground at which the photos lie: training moves it.
 
         Returns:
             (N, 3, H, W), RGB, not clamped.
         """
         height, width = photo.shape[-2:]
         x = extend_edges(photo) + INPUT_SHIFT
+        if self.ground is not None:
+            x = self.ground(x, place)
         before = x
         for stage in self.plan.stages:
             y = self.get_submodule(stage.name)(x, before if stage.residual else None)
             before, x = x, y
         # The decoder's sides are multiples of 4; cropping earlier would change the statistics.
         return crop(x, height, width)
+
+    def lay_ground(self, strength: float) -> None:
+        """Paint on another ground from now on; the weights stay."""
+        self.plan = make_plan(self.plan.norm, self.plan.width, strength)
+        weight = next(self.parameters())
+        self.ground = Ground(strength).to(weight.device, weight.dtype) if strength else None
 
     def tensors(self) -> dict[str, Tensor]:
         """The state as a model file holds it: by the plan's names, without torch's counters."""

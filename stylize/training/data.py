@@ -19,6 +19,7 @@ from stylize.imaging.files import Pixels, find_pictures, read_rgb
 from stylize.imaging.geometry import resize_shorter_side
 from stylize.imaging.synthetic import Source, Synthetic, read_source
 from stylize.imaging.tensors import to_tensor
+from stylize.networks.ground import GROUND_PERIOD
 
 ENOUGH_PHOTOS = 100
 """With fewer photos, generated pictures are mixed in until there are so many: a network that sees
@@ -135,6 +136,12 @@ class PhotoSampler:
         random = np.random.default_rng([self.seed, step, self.batch_size])  # no position's number
         down, right = random.integers(0, MAX_SHIFT, 2)
         return int(down), int(right)
+
+    def ground_place(self, step: int) -> tuple[int, int]:
+        """Row and column of the ground at which a step's crops lie: anywhere on it."""
+        random = np.random.default_rng([self.seed, step, self.batch_size + 1])
+        row, column = random.integers(0, GROUND_PERIOD, 2)
+        return int(row), int(column)
 
     def batches(self, first: int, end: int) -> Iterator[Tensor]:
         """The batches of steps `first` to `end` - 1, decoded ahead on threads."""

@@ -19,7 +19,7 @@ NEAREST, RANDOM = "auto", "none"
 
 
 def load_start(network: TransformerNet, start: str) -> Model:
-    """Take over the weights of a trained style.
+    """Take over the weights of a trained style, and its ground where the network has none.
 
     Raises:
         UsageError: there is none of this name, or it has another norm or width.
@@ -27,19 +27,19 @@ def load_start(network: TransformerNet, start: str) -> Model:
     """
     model = read_model(find_style(start))
     plan = network.plan
-    if model.card.plan != plan:
+    if not model.card.plan.takes_weights_of(plan):
         raise UsageError(
             f"start {start!r} has {model.card.norm} norm and width {model.card.width:g}; "
             f"this run has {plan.norm} norm and width {plan.width:g}"
         )
-    network.load_tensors(model.tensors())
+    _take_over(network, model)
     return model
 
 
 def load_nearest(
     network: TransformerNet, loss: PerceptualLoss, photos: Tensor, leave_out: str = ""
 ) -> Model | None:
-    """Take over the weights of the shipped style whose loss for the painting is lowest.
+    """Begin, as `load_start`, from the shipped style whose loss for the painting is lowest.
 
     Args:
         network: on the device of `loss` and `photos`; keeps its weights where no style fits.
@@ -53,21 +53,29 @@ def load_nearest(
     trial = copy.deepcopy(network).eval()
     for style in list_styles():
         try:
-            fits = style.origin == "shipped" and style.card().plan == network.plan
+            fits = style.origin == "shipped" and style.card().plan.takes_weights_of(network.plan)
             if not fits or style.card().style_sha256 == leave_out:
                 continue
             model = read_model(style.path)
         except StylizeError:  # a damaged one is no start; `stylize styles` names it
             continue
-        trial.load_tensors(model.tensors())
+        trial.lay_ground(network.plan.ground)
+        _take_over(trial, model)
         with torch.inference_mode():
             total = float(loss(trial(photos), photos).total)
         if best is None or total < best[0]:
             best = total, model
     if best is None:
         return None
-    network.load_tensors(best[1].tensors())
+    _take_over(network, best[1])
     return best[1]
+
+
+def _take_over(network: TransformerNet, model: Model) -> None:
+    """Its weights, and its ground where the network has none."""
+    network.load_tensors(model.tensors())
+    if not network.plan.ground:
+        network.lay_ground(model.card.ground)
 
 
 def describe_start(model: Model) -> dict[str, Any]:

@@ -146,7 +146,7 @@ class Trainer:
         # The same draws whatever the caller's own random state is, and without touching it.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            network = TransformerNet(config.norm, config.width)
+            network = TransformerNet(config.norm, config.width, config.ground)
         self.network = place(network, self.device)
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         self.optimisers = make_optimisers(
@@ -214,7 +214,8 @@ class Trainer:
                     group["lr"] = group["initial_lr"] * factor
             with convolving(self.device, self.precision, repeatable=True):
                 with autocast(self.device, self.precision):
-                    terms = self.loss(self.parallel(photo), photo, self.sampler.shift(self.step))
+                    restyled = self.parallel(photo, self.sampler.ground_place(self.step))
+                    terms = self.loss(restyled, photo, self.sampler.shift(self.step))
                 total = self.world.mean(terms.total.item())
                 self.guard.check_loss(total)
                 self.network.zero_grad()
@@ -263,6 +264,7 @@ class Trainer:
             "tint": self.loss.tint.tolist(),
             "before": asdict(self.before) if self.before else None,
             "start": self.start,
+            "ground": self.network.plan.ground,
         }
         return Checkpoint(pack(self.network, self.optimisers), state)
 
@@ -270,6 +272,7 @@ class Trainer:
         unpack(checkpoint.tensors, self.network, self.optimisers)
         state = checkpoint.state
         self.step, self.start = state["step"], state["start"]
+        self.network.lay_ground(state["ground"])
         self.guard.restore(state["guard"])
         self.loss.tint.copy_(torch.tensor(state["tint"]))
         self.before = HeldOutLoss(**state["before"]) if state["before"] else None
@@ -306,6 +309,7 @@ class Trainer:
             name=self.name,
             norm=config.norm,
             width=config.width,
+            ground=self.network.plan.ground,
             title=config.title,
             style_image=self.painting.name,
             style_sha256=file_sha256(self.painting),

@@ -30,7 +30,7 @@ from stylize.inference.openvino_engine import cpu_precisions
 from stylize.inference.openvino_graph import enlarging_kernel, paired_kernel
 
 
-@pytest.fixture(scope="module", params=["instance", "batch"])
+@pytest.fixture(scope="module", params=["instance", "batch", "grounded"])
 def pair(request: pytest.FixtureRequest, trained: Trained) -> tuple[Stylizer, Stylizer]:
     model = getattr(trained, request.param)
     openvino, plain = (

@@ -32,7 +32,7 @@ def network(norm: Norm) -> TransformerNet:
     """A narrow network whose norms have learned something."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        made = TransformerNet(norm, width=0.25)
+        made = TransformerNet(norm, width=0.25, ground=0.2)
         for name, parameter in made.named_parameters():
             if "norm" in name:
                 torch.nn.init.uniform_(parameter, 0.5, 1.5)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from stylize.errors import StylizeError
 from stylize.imaging.files import find_pictures
+from stylize.networks.ground import GROUND_PERIOD
 from stylize.training.data import PhotoSampler, load_style
 from tests.conftest import save_picture
 
@@ -91,3 +92,7 @@ def test_shifts_are_those_of_the_seed_and_step(photo_folder: Path) -> None:
     shifts = [one.shift(step) for step in range(300)]
     assert shifts[::-1] == [two.shift(step) for step in reversed(range(300))]
     assert {down for down, _ in shifts} == {right for _, right in shifts} == set(range(8))
+    places = [one.ground_place(step) for step in range(300)]
+    assert places == [two.ground_place(step) for step in range(300)]
+    assert len(set(places)) == 300  # of 4e10
+    assert all(0 <= row < GROUND_PERIOD > column >= 0 for row, column in places)

@@ -83,6 +83,40 @@ def test_a_run_may_begin_from_a_trained_style(
             Trainer(start.changed(change), painting, photo_folder, "test")
 
 
+def test_a_ground_is_trained_on_wherever_a_crop_may_lie_and_kept_with_the_model(
+    config: TrainConfig,
+    painting: Path,
+    photo_folder: Path,
+    trained: Trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = {"start": str(trained.instance), "width": 0.25, "ground": 0.2, "steps": 3}
+    trainer = Trainer(config.changed(settings), painting, photo_folder, "test")
+    places: list[tuple[int, int]] = []
+    assert trainer.network.ground is not None
+    ground = trainer.network.ground.forward
+
+    def watched(picture: torch.Tensor, place: tuple[int, int]) -> torch.Tensor:
+        places.append(place)
+        return ground(picture, place)
+
+    monkeypatch.setattr(trainer.network.ground, "forward", watched)
+    assert len(list(trainer.steps())) == 3
+    assert places == [trainer.sampler.ground_place(step) for step in range(3)]
+    trainer.save(tmp_path / "model.safetensors")
+    model = read_model(tmp_path / "model.safetensors")
+    assert model.card.ground == model.card.plan.ground == 0.2
+    assert not any("ground" in name for name in model.arrays)
+    # Who begins from it, or resumes, paints on the same ground without asking for it.
+    settings |= {"start": str(tmp_path / "model.safetensors"), "ground": 0.0}
+    later = Trainer(config.changed(settings), painting, photo_folder, "test")
+    assert later.network.plan.ground == 0.2
+    later.network.lay_ground(0.0)
+    later._restore(trainer.checkpoint())
+    assert later.network.plan.ground == 0.2
+
+
 def test_without_a_start_it_begins_from_the_nearest_shipped_style(
     config: TrainConfig, painting: Path, photo_folder: Path
 ) -> None:
@@ -93,7 +127,7 @@ def test_without_a_start_it_begins_from_the_nearest_shipped_style(
     losses = {}
     for style in list_styles():
         if style.card().norm == "instance":
-            network = TransformerNet()
+            network = TransformerNet(ground=style.card().ground)
             network.load_tensors(read_model(style.path).tensors())
             with torch.inference_mode():
                 losses[style.name] = float(trainer.loss(network.eval()(photos), photos).total)
