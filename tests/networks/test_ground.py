@@ -25,6 +25,12 @@ def test_the_field_has_mean_0_and_deviation_1() -> None:
     assert abs(field.std() - 1) < 0.01
 
 
+def test_the_field_is_the_one_that_styles_were_trained_on() -> None:
+    found = ground_at(np.array([0, 1, 700]), np.array([0, 5000]))
+    expected = np.array([[0.5632, 0.22191], [1.13398, 0.52808], [-0.02806, -0.49674]])
+    np.testing.assert_allclose(found, expected, atol=1e-5)  # float32 and another FFT's roundings
+
+
 @given(top=st.integers(0, 3000), left=st.integers(0, 3000))
 @settings(max_examples=20, deadline=None)
 def test_a_part_of_the_field_is_the_field_at_that_part(top: int, left: int) -> None:
