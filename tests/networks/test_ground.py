@@ -25,7 +25,7 @@ def test_the_field_has_mean_0_and_deviation_1() -> None:
     assert abs(field.std() - 1) < 0.01
 
 
-def test_the_field_is_the_one_that_styles_were_trained_on() -> None:
+def test_the_field_is_the_same_wherever_and_whenever() -> None:
     found = ground_at(np.array([0, 1, 700]), np.array([0, 5000]))
     expected = np.array([[0.5632, 0.22191], [1.13398, 0.52808], [-0.02806, -0.49674]])
     np.testing.assert_allclose(found, expected, atol=1e-5)  # float32 and another FFT's roundings
