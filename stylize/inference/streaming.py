@@ -206,8 +206,7 @@ class _Run:
         if self.ground is None:
             return None
         rows, columns = np.arange(start, end), np.arange(self.source.shape[1])
-        field = ground_at(columns, rows).T if self.turned else ground_at(rows, columns)
-        return self.ground * field
+        return self.ground * ground_at(rows, columns, self.turned)
 
     def _step(self, first: int) -> int:
         """Rows of a band before stage `first`: as much memory at every resolution."""

@@ -37,12 +37,13 @@ SEED = 2017
 Field = npt.NDArray[np.float32]
 
 
-def ground_at(rows: npt.NDArray[Any], columns: npt.NDArray[Any]) -> Field:
+def ground_at(rows: npt.NDArray[Any], columns: npt.NDArray[Any], turned: bool = False) -> Field:
     """The field at some rows and columns of a picture.
 
     Args:
         rows: (H,), whole numbers from 0.
         columns: (W,).
+        turned: whether they are of a picture that lies on its side, and the field with it.
 
     Returns:
         (H, W), float32, mean 0 and standard deviation 1 over all of it.
@@ -55,6 +56,7 @@ def ground_at(rows: npt.NDArray[Any], columns: npt.NDArray[Any]) -> Field:
     total = np.zeros((len(rows), len(columns)), np.float32)
     for tile in ground_tiles():
         side = tile.shape[0]
+        tile = tile.T if turned else tile
         total += tile[rows % side].take(columns % side, axis=1)  # a quarter of np.ix_'s time
     return total
 

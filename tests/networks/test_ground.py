@@ -38,6 +38,7 @@ def test_a_part_of_the_field_is_the_field_at_that_part(top: int, left: int) -> N
     whole = ground_at(np.arange(top + 7), np.arange(left + 9))
     np.testing.assert_array_equal(ground_at(rows, columns), whole[top:, left:])
     np.testing.assert_array_equal(ground_at(rows + GROUND_PERIOD, columns), whole[top:, left:])
+    np.testing.assert_array_equal(ground_at(columns, rows, turned=True).T, whole[top:, left:])
 
 
 @pytest.mark.parametrize("side", [side for side, _ in TILES])
