@@ -130,15 +130,17 @@ def _grounded(photo: Any, strength: float) -> Any:
     contrast = op.sqrt(op.reduce_mean(op.multiply(distance, distance), all_axes, True))
     none, least = op.constant(np.float32(0)), op.constant(np.float32(FLAT))
     contrast = op.select(op.greater(contrast, least), contrast, none)
+    fields = []
     for tile in ground_tiles():
         field, side = op.constant(strength * tile), op.constant(np.int64(tile.shape[0]))
         for axis in range(2):
             count = op.gather(shape, op.constant(np.int64(axis + 1)), op.constant(0))
             numbers = op.range(op.constant(np.int64(0)), count, op.constant(np.int64(1)), "i64")
             field = op.gather(field, op.floor_mod(numbers, side), op.constant(axis))
-        field = op.unsqueeze(field, op.constant([0, 3]))
-        photo = op.add(photo, op.multiply(contrast, field))
-    return photo
+        fields.append(field)
+    # Together first, in one channel: a third of the work.
+    field = op.unsqueeze(op.add(*fields), op.constant([0, 3]))
+    return op.add(photo, op.multiply(contrast, field))
 
 
 def _padded(x: Any, stage: Stage, axes: tuple[int, ...]) -> Any:
