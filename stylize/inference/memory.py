@@ -35,14 +35,13 @@ WHOLE_BYTES = {
     ("torch", "tf32"): 800,
     ("torch", "bf16"): 800,
     ("torch", "fp16"): 800,
-    ("openvino", "fp32"): 690,
-    ("openvino", "bf16"): 215,
-    ("openvino", "fp16"): 215,
+    ("openvino", "fp32"): 650,
+    ("openvino", "bf16"): 190,
+    ("openvino", "fp16"): 190,
 }
 """Bytes a pixel that a pass over the whole picture takes, by backend and precision, for a network
-of width 1 (measured: torch in float32 718; OpenVINO 590 to 630, in bfloat16 155 to 185, and with a
-ground 653 and 205; torch's half precisions are taken to need no more, and OpenVINO's float16 as
-much as its bfloat16)."""
+of width 1 (measured: torch in float32 718; OpenVINO 590 to 630, in bfloat16 155 to 185; torch's
+half precisions are taken to need no more, and OpenVINO's float16 as much as its bfloat16)."""
 
 FULL_PRECISION_BYTES = 128 << 20
 """Stores up to this size keep single precision, for pictures of up to some 2 megapixels."""

@@ -14,12 +14,13 @@ import openvino as ov
 
 import stylize
 from stylize.errors import StylizeError, UsageError
-from stylize.imaging.levels import as_floats, as_levels
+from stylize.imaging.levels import as_floats, as_levels, deviation
 from stylize.inference import compile_cache
 from stylize.inference.memory import cut_picture, fits_whole, free_memory
 from stylize.inference.openvino_backend import OpenVINOBackend
 from stylize.inference.openvino_graph import network_graph
 from stylize.inference.streaming import Progress, Streamer
+from stylize.networks.ground import ground_at, ground_strength
 from stylize.networks.plan import MIN_SIDE
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class OpenVINOEngine:
         missing = [(0, max(0, MIN_SIDE - side)) for side in (height, width)]
         if any(after for _, after in missing):
             picture = np.pad(picture, [*missing, (0, 0)], mode="edge")
+        self._add_ground(picture)
         request = self._network.create_infer_request()  # one for each thread
         try:
             _infer(request, picture[None])
@@ -97,6 +99,16 @@ class OpenVINOEngine:
             ) from error
         restyled: npt.NDArray[np.float32] = request.get_output_tensor(0).data[0, :height, :width]
         return restyled.copy()
+
+    def _add_ground(self, picture: npt.NDArray[np.float32]) -> None:
+        """In place, as the graph would take 20 to 36 bytes a pixel more for it."""
+        ground = self.model.card.ground
+        strength = np.float32(ground and ground_strength(ground, deviation(picture)))
+        if strength:
+            rows, columns = (np.arange(side) for side in picture.shape[:2])
+            field = ground_at(rows, columns)
+            field *= strength
+            picture += field[..., None]
 
     def _compile(self, graph: ov.Model) -> ov.CompiledModel:
         return self._core.compile_model(graph, "CPU", self._settings())
@@ -113,10 +125,7 @@ class OpenVINOEngine:
             self.model.sha256,
             stylize.__version__,
             # A working copy changes without its version.
-            *(
-                resources.files(stylize).joinpath(*path).read_text("utf-8")
-                for path in (("inference", "openvino_graph.py"), ("networks", "ground.py"))
-            ),
+            (resources.files(stylize) / "inference" / "openvino_graph.py").read_text("utf-8"),
             version("openvino"),
             self.precision,
             str(self._core.get_property("CPU", "FULL_DEVICE_NAME")),

@@ -33,9 +33,9 @@ _TO_NCHW, _TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
 def network_graph(plan: Plan, arrays: Arrays) -> ov.Model:
     """The whole network, every size open.
 
-    Input `photo`: (N, H, W, 3), float32, RGB in 0..1, sides of 8 px at the least. Output
-    `restyled`: (N, H', W', 3), clamped to 0..1; H' and W' are H and W to the next multiple of 4,
-    and what is beyond H and W is to be cut off.
+    Input `photo`: (N, H, W, 3), float32, RGB in 0..1 with its ground added, sides of 8 px at the
+    least. Output `restyled`: (N, H', W', 3), clamped to 0..1; H' and W' are H and W to the next
+    multiple of 4, and what is beyond H and W is to be cut off.
     """
     photo = op.parameter([-1, -1, -1, 3], np.float32, name="photo")
     return ov.Model([_restyled(plan, arrays, photo)], [photo], f"stylize-{plan.norm}")
@@ -48,7 +48,8 @@ def exported_graph(plan: Plan, arrays: Arrays) -> ov.Model:
     """
     photo = op.parameter([-1, 3, -1, -1], np.float32, name="photo")
     photo.output(0).set_names({"photo"})
-    restyled = _restyled(plan, arrays, op.transpose(photo, op.constant(_TO_NHWC)))
+    seen = op.transpose(photo, op.constant(_TO_NHWC))
+    restyled = _restyled(plan, arrays, _grounded(seen, plan.ground) if plan.ground else seen)
     sides = op.slice(op.shape_of(photo), *(op.constant([n]) for n in (2, 4, 1)))
     none, one, axes = (op.constant(np.array(x)) for x in ([0, 0], [1, 1], [1, 2]))
     cropped = op.transpose(op.slice(restyled, none, sides, one, axes), op.constant(_TO_NCHW))
@@ -106,10 +107,7 @@ def stage_bias(stage: Stage, arrays: Arrays) -> Floats | None:
 
 def _restyled(plan: Plan, arrays: Arrays, photo: Any) -> Any:
     """(N, H, W, 3) in 0..1 -> (N, H', W', 3), clamped."""
-    photo = op.add(photo, _vector([INPUT_SHIFT] * 3, 3))
-    if plan.ground:
-        photo = _grounded(photo, plan.ground)
-    x = op.transpose(photo, op.constant(_TO_NCHW))
+    x = op.transpose(op.add(photo, _vector([INPUT_SHIFT] * 3, 3)), op.constant(_TO_NCHW))
     before = x
     for stage in plan.stages:
         padded = _padded(x, stage, axes=(2, 3))

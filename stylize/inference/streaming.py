@@ -18,7 +18,6 @@ is wider than high is streamed lying on its side.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stylize.errors import StylizeError
-from stylize.imaging.levels import as_floats
+from stylize.imaging.levels import deviation
 from stylize.inference.backend import Affine, Backend, Band, BandMemoryError, Moments, Tile, Vector
 from stylize.inference.layout import (
     COARSEST,
@@ -37,7 +36,7 @@ from stylize.inference.layout import (
     passes,
     store_shape,
 )
-from stylize.networks.ground import FLAT, ground_at
+from stylize.networks.ground import ground_at, ground_strength
 from stylize.networks.plan import EPS, MIN_SIDE, Plan, Stage
 
 if TYPE_CHECKING:
@@ -108,8 +107,7 @@ class _Run:
             source = np.pad(source, [*missing, (0, 0)], mode="edge")
         self.source = source
         ground = streamer.plan.ground
-        contrast = _contrast(source, self.rows) if ground else 0.0
-        self.ground = np.float32(ground * contrast) if contrast > FLAT else None
+        self.ground = np.float32(ground and ground_strength(ground, deviation(source)))
         self.sides = activation_sides(streamer.plan, *source.shape[:2])
         self.scales = activation_scales(streamer.plan)
         self.affines: dict[int, Affine | None] = {}
@@ -203,7 +201,7 @@ class _Run:
 
     def _ground(self, start: int, end: int) -> npt.NDArray[np.float32] | None:
         """What is added to some rows of the picture."""
-        if self.ground is None:
+        if not self.ground:
             return None
         rows, columns = np.arange(start, end), np.arange(self.source.shape[1])
         return self.ground * ground_at(rows, columns, self.turned)
@@ -341,17 +339,6 @@ class _Convolution:
         run.rows = max(1, run.rows // 2)  # for all bands to come
         middle = (start + end) // 2
         return run.backend.join([self._convolve(start, middle), self._convolve(middle, end)])
-
-
-def _contrast(pixels: AnyPixels, rows: int) -> float:
-    """The standard deviation of all of a picture's numbers in 0..1, read some rows at a time."""
-    total, squares = 0.0, 0.0
-    for start in range(0, len(pixels), rows):
-        values = as_floats(pixels[start : start + rows]).astype(np.float64)
-        total += values.sum()
-        squares += np.square(values).sum()
-    mean = total / pixels.size
-    return math.sqrt(max(0.0, squares / pixels.size - mean * mean))
 
 
 def _rows_of(pieces: list[Band], start: int, stop: int) -> list[Band]:

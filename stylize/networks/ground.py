@@ -37,6 +37,16 @@ SEED = 2017
 Field = npt.NDArray[np.float32]
 
 
+def ground_strength(ground: float, contrast: float) -> float:
+    """The field's standard deviation under one picture.
+
+    Args:
+        ground: the network's, in parts of the picture's own.
+        contrast: the picture's standard deviation, 0 to 1.
+    """
+    return ground * contrast if contrast > FLAT else 0.0
+
+
 def ground_at(rows: npt.NDArray[Any], columns: npt.NDArray[Any], turned: bool = False) -> Field:
     """The field at some rows and columns of a picture.
 

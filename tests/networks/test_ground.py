@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stylize.errors import UsageError
+from stylize.imaging.levels import deviation
 from stylize.networks.ground import GROUND_PERIOD, TILES, ground_at
 from stylize.networks.plan import MAX_GROUND, make_plan
 from stylize.networks.transformer import TransformerNet
@@ -77,6 +78,15 @@ def test_contrast_and_brightness_are_still_divided_out() -> None:
     with torch.inference_mode():
         difference = (network(photo) - network(0.5 * photo + 0.25)).abs().max()
     assert difference < 5e-3  # as without a ground, in test_transformer.py
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_contrast_is_numpys_standard_deviation(dtype: type) -> None:
+    values = np.random.default_rng(0).random((77, 5, 3))
+    most = np.iinfo(dtype).max if np.issubdtype(dtype, np.integer) else 1
+    pixels = (values * most).astype(dtype)
+    expected = (pixels / most).std()
+    assert deviation(pixels) == pytest.approx(expected, rel=1e-6)  # levels as float32, 2^-24
 
 
 def test_a_picture_without_contrast_has_no_ground() -> None:
