@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
@@ -84,7 +87,7 @@ def test_contrast_and_brightness_are_still_divided_out() -> None:
 def test_contrast_is_numpys_standard_deviation(dtype: type) -> None:
     values = np.random.default_rng(0).random((77, 5, 3))
     most = np.iinfo(dtype).max if np.issubdtype(dtype, np.integer) else 1
-    pixels = (values * most).astype(dtype)
+    pixels: npt.NDArray[Any] = (values * most).astype(dtype)
     expected = (pixels / most).std()
     assert deviation(pixels) == pytest.approx(expected, rel=1e-6)  # levels as float32, 2^-24
 
