@@ -38,8 +38,8 @@ class TrainConfig:
 
     ground: float = 0.0
     """Standard deviation of the faint irregular pattern that the network paints on, in parts of the
-    photo's own, 0 to 2, where 0.15 serves well. 0: that of the style that is begun from; without
-    any, calm areas get one small stroke over and over."""
+    photo's own, 0 to 2; presets choose. 0: that of the style that is begun from; without any, calm
+    areas get one small stroke over and over."""
 
     steps: int = 2000
     """Optimiser steps, 1 and up."""
