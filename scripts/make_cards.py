@@ -24,14 +24,10 @@ Written from the files' own metadata by `python scripts/make_cards.py`. What all
   Gram matrices; float32, pictures of 256 px, clamped to 0..1 as in a file.
 - Measured before convolutions were rounded to half precision by `scripts/ship_styles.py`, which
   ships only what then restyles four photos to within 1/255.
-- The Starry Night and its twin (`--set norm=batch`) from random weights, in one run, on a ground:
-  `--preset best --from-scratch --steps 12800 --set half_size_share=0.78 --set ground=0.15`; with
-  bf16 an hour on one core of a CPU. The ground's noise was drawn by another generator then.
-- The others and The Scream's twin each from the one before of their norm: an earlier Starry Night,
-  10,000 steps from random weights and 6,000 more, then `--preset best`, 2,000 steps at a style
-  strength of 1 and 2,000 at 10, all by Gram matrices alone (`--set covariance_weight=0`), some
-  three hours; the cards have each step. In the end with the covariances, at a strength of 1:
-  `--preset best --steps 1500 --set half_size_share=0.6 --set start=NAME`, 9 minutes.
+- Each in one run from random weights, on one core of a CPU with bf16; the twins with
+  `--set norm=batch`. The Starry Night and its twin: `--preset best --from-scratch --steps 12800
+  --set half_size_share=0.78`, an hour; the noise of their ground was drawn by another generator.
+  The others: `--preset best --from-scratch --steps 6000 --set half_size_share=0.75`, half an hour.
 """
 
 ABOUT_RUN = (

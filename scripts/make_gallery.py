@@ -52,14 +52,13 @@ enlarge. A flat sky (Lav Varshney), white paper, the night (NASA), little contra
 
 ![Four hard pictures in every style](images/hard.jpg)
 
-White paper and flat sky become one or two colours of the painting, in Starry Night, which paints on
-a ground, strokes of them, with a halo around what stands before them. No borders. The night and the
-moon fall into areas of the painting's main colours where the picture gives no reason for them, in
-The Scream nearly in squares: instance norm makes as much of the contrast in a calm sky as of that
-in a crowd. The rocket's sky above shows the same. Starry Night fills dark areas with flecks, and
-calm ones with yellow where nothing asks for it; `--strength 0.6` softens both. In The Scream a face
-of 60 px, the astronaut's above, loses its eyes to the strokes, in Starry Night its mouth:
-`--style-scale 0.5` paints it more finely.
+White paper and flat sky are painted in the painting's strokes, as each style has learned on a
+ground, with a halo around what stands before them. No borders. The night and the moon fall into
+areas of the painting's main colours where the picture gives no reason for them: instance norm makes
+as much of the contrast in a calm sky as of that in a crowd. The rocket's sky above shows the same.
+Starry Night fills dark areas with flecks, and calm ones with yellow where nothing asks for it;
+`--strength 0.6` softens both. In The Scream a face of 60 px, the astronaut's above, keeps little
+but its eyes, in Starry Night its mouth goes under: `--style-scale 0.5` paints it more finely.
 """
 
 
