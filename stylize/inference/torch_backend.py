@@ -15,6 +15,7 @@ from stylize.devices import is_out_of_memory
 from stylize.imaging.tensors import from_floats, to_floats
 from stylize.inference.backend import Affine, BandMemoryError, Moments, Tile, Vector
 from stylize.inference.memory import Cut, allocate_store
+from stylize.inference.winograd import WinogradConvolution, pays
 from stylize.networks.plan import INPUT_SHIFT, Plan, Stage
 
 TOGETHER = 4
@@ -44,11 +45,15 @@ class TorchBackend:
     ) -> None:
         self.device = device
         self._weights: dict[tuple[str, bool], Tensor] = {}
+        self._fast: dict[tuple[str, bool], WinogradConvolution] = {}
         self._biases: dict[str, Tensor] = {}
         for stage in plan.stages:
             weight = tensors[f"{stage.name}.conv.weight"].to(device, torch.float32)
             for turned in (False, True):
                 kernel = weight.mT if turned else weight
+                plain = (stage.kernel, stage.stride, stage.upsample) == (3, 1, 1)
+                if plain and pays(stage.in_channels, device, dtype):
+                    self._fast[stage.name, turned] = WinogradConvolution(kernel)
                 if stage.upsample == 2:
                     kernel = _phase_kernels(kernel)
                 elif stage.makes_colours:
@@ -92,8 +97,11 @@ class TorchBackend:
         try:
             padded = _padded(tile, stage, weight.dtype)
             stride = (1, TOGETHER) if stage.makes_colours else stage.stride
-            made = F.conv2d(padded.permute(2, 0, 1)[None], weight, None, stride)
-            band = made[0].permute(1, 2, 0)
+            if fast := self._fast.get((stage.name, turned)):
+                band = fast(padded)
+            else:
+                made = F.conv2d(padded.permute(2, 0, 1)[None], weight, None, stride)
+                band = made[0].permute(1, 2, 0)
             if bias is not None:
                 band = band + bias  # float32, whatever the convolution made
             if stage.makes_colours:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stylize.errors import StylizeError
+from stylize.inference import torch_backend
 from stylize.inference.backend import Backend, BandMemoryError, Moments, Tile
 from stylize.inference.memory import Cut
 from stylize.inference.streaming import Streamer
@@ -81,8 +82,10 @@ def streamed(
 
 
 def make_backend(name: str, net: TransformerNet) -> Backend:
-    if name == "torch":
-        return TorchBackend(net.plan, net.tensors(), CPU)
+    if name in ("torch", "winograd"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch_backend, "pays", lambda *_: name == "winograd")
+            return TorchBackend(net.plan, net.tensors(), CPU)
     pytest.importorskip("openvino")
     import openvino
 
@@ -113,7 +116,8 @@ STRIP = 1e-3
 HALF = 1 / 255
 
 
-BACKENDS = ("torch", "openvino")
+BACKENDS = ("torch", "winograd", "openvino")
+"""torch in both ways of computing a convolution, whichever this CPU takes."""
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -141,7 +145,12 @@ def test_bands_give_the_whole_pictures_result(
 @pytest.mark.parametrize(
     ("backend", "height", "width"),
     [("torch", height, width) for height in range(28, 36) for width in range(28, 36)]
-    + [("openvino", height, width) for height in range(28, 32) for width in range(28, 32)],
+    + [
+        (other, height, width)
+        for other in ("winograd", "openvino")
+        for height in range(28, 32)
+        for width in range(28, 32)
+    ],
 )
 def test_every_remainder_of_both_sides(backend: str, height: int, width: int) -> None:
     pixels = random_picture(height, width)
