@@ -36,7 +36,8 @@ CPU_RATE = 0.25
 BANDS_PIXELS = 7_000_000
 """Pixels of a picture from which float32 on a CPU is done sooner in torch's bands, importing torch
 included, than whole through OpenVINO, which leaves the caches (two cores, seconds: 4.9 megapixels
-9.5 and 8.7, 8 megapixels 12.8 and 15.5; kept from using AVX-512 14.0 and 12.5, 19.8 and 20.8)."""
+9.5 and 8.7, 8 megapixels 12.9 and 15.5; a slower machine with AVX2 alone 21.8 and 21.0, 31.9 and
+33.5)."""
 
 
 class Engine(Protocol):
