@@ -120,35 +120,16 @@ BACKENDS = ("torch", "winograd", "openvino")
 """torch in both ways of computing a convolution, whichever this CPU takes."""
 
 
-any_picture_and_bands = given(
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("norm", NORMS)
+@given(
     height=st.integers(1, 45),
     width=st.integers(1, 45),
     rows=st.integers(1, 48),
     seed=st.integers(0, 9),
 )
-
-
-@pytest.mark.parametrize("backend", ["torch", "winograd"])
-@pytest.mark.parametrize("norm", NORMS)
-@any_picture_and_bands
 @settings(max_examples=25, deadline=None)
 def test_bands_give_the_whole_pictures_result(
-    norm: Norm, backend: str, height: int, width: int, rows: int, seed: int
-) -> None:
-    assert_bands_are_exact(norm, backend, height, width, rows, seed)
-
-
-@pytest.mark.parametrize("norm", NORMS)
-@any_picture_and_bands
-@settings(max_examples=10, deadline=None)
-def test_openvinos_bands_give_the_whole_pictures_result(
-    norm: Norm, height: int, width: int, rows: int, seed: int
-) -> None:
-    """Fewer at a time: each new size is compiled, in seconds."""
-    assert_bands_are_exact(norm, "openvino", height, width, rows, seed)
-
-
-def assert_bands_are_exact(
     norm: Norm, backend: str, height: int, width: int, rows: int, seed: int
 ) -> None:
     pixels = random_picture(height, width, seed)
