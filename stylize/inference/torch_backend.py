@@ -51,16 +51,15 @@ class TorchBackend:
             weight = tensors[f"{stage.name}.conv.weight"].to(device, torch.float32)
             for turned in (False, True):
                 kernel = weight.mT if turned else weight
-                plain = (stage.kernel, stage.stride, stage.upsample) == (3, 1, 1)
-                if plain and pays(stage.in_channels, device, dtype):
-                    self._fast[stage.name, turned] = WinogradConvolution(kernel)
                 if stage.upsample == 2:
                     kernel = _phase_kernels(kernel)
                 elif stage.makes_colours:
                     kernel = _neighbours_kernel(kernel)
-                self._weights[stage.name, turned] = kernel.to(dtype).contiguous(
-                    memory_format=torch.channels_last
-                )
+                packed = kernel.to(dtype).contiguous(memory_format=torch.channels_last)
+                self._weights[stage.name, turned] = packed
+                plain = (stage.kernel, stage.stride, stage.upsample) == (3, 1, 1)
+                if plain and pays(stage.in_channels, device, dtype):
+                    self._fast[stage.name, turned] = WinogradConvolution(packed)
             if stage.bias:
                 bias = tensors[f"{stage.name}.conv.bias"].to(device)
                 self._biases[stage.name] = bias.repeat(

@@ -6,7 +6,8 @@ six combinations of the input's rows. That is F(4, 3) of Lavin and Gray, "Fast A
 Convolutional Neural Networks", CVPR 2016, after Winograd, in one direction only: in both there
 would be a quarter of the multiplications, but combinations of 36 rows and columns, which take
 longer through torch than they save. Along rows every combination is of whole rows, contiguous, and
-what remains of the convolution is one of 1 x 3, which oneDNN computes as fast as one of 3 x 3.
+what remains of the convolution is one of 1 x 3, which oneDNN computes nearly as fast as one of
+3 x 3 (119 billion operations a second and 140).
 """
 
 from __future__ import annotations
