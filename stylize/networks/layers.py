@@ -7,10 +7,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
-from torch.nn.utils import skip_init
 
 from stylize.networks.ground import FLAT, ground_tiles
 from stylize.networks.plan import MIN_SIDE, Stage
+from stylize.ops.convolution import Convolution, convolve_enlarged, pays
 from stylize.ops.extend import extend
 from stylize.ops.instance_norm import instance_norm
 
@@ -127,15 +127,9 @@ class ConvStage(nn.Module):
         super().__init__()
         self.upsample = stage.upsample
         self.padding = stage.padding
-        # Without torch's own initialisation, whose draws for biases would give a network without
-        # a norm other weights than its twins; the network fills them.
-        self.conv: nn.Conv2d = skip_init(  # type: ignore[no-untyped-call]
-            nn.Conv2d,
-            stage.in_channels,
-            stage.out_channels,
-            stage.kernel,
-            stage.stride,
-            bias=stage.bias,
+        self.enlarging = (stage.upsample, stage.kernel, stage.bias) == (2, 3, False)
+        self.conv = Convolution(
+            stage.in_channels, stage.out_channels, stage.kernel, stage.stride, bias=stage.bias
         )
         self.norm: nn.Module
         if stage.norm == "instance":
@@ -147,8 +141,12 @@ class ConvStage(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """(N, Cin, H, W) -> (N, Cout, H', W'), H' = ceil(H * upsample / stride)."""
-        y: Tensor = self.norm(self.conv(extend(x, self.padding, self.upsample)), residual)
-        return y
+        if self.enlarging and pays(x):
+            y = convolve_enlarged(x, self.conv.weight)
+        else:
+            y = self.conv(extend(x, self.padding, self.upsample))
+        normalised: Tensor = self.norm(y, residual)
+        return normalised
 
 
 def extend_edges(picture: Tensor, side: int = MIN_SIDE) -> Tensor:

@@ -1,0 +1,164 @@
+"""Convolutions as training on CPUs without AVX-512 wants them.
+
+There torch's derivative by the kernel, oneDNN's `jit:avx2`, took half of a training step, and loses
+a digit, as it adds up all pixels in one go. Here it is made of matrix products. And a convolution
+behind an enlargement is one transposed convolution, without an enlarged picture to write, pad and
+take back.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+PART_BYTES = 2 << 20
+"""Of the derivatives that lie side by side, for as many rows as are multiplied at a time. More
+leave the caches, fewer make too small a product: 64 channels to 32 at 256 px take 63 ms by parts of
+0.8 MB, 55 by 1.6, 60 by 3.2."""
+
+LEAST_CHANNELS = 16
+"""Going in. A photo's 3 make the product too narrow: 61 ms instead of 34."""
+
+
+def pays(x: Tensor, stride: int = 1) -> bool:
+    """Whether convolving `x` is faster so: measured on CPUs with AVX2 alone."""
+    return (
+        not torch.compiler.is_compiling()  # first: a traced size must not be asked what it is
+        and x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and x.shape[1] >= LEAST_CHANNELS
+        and x.shape[3] % stride == 0
+        and not torch.is_autocast_enabled("cpu")
+        and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    )
+
+
+class Convolution(nn.Conv2d):
+    """torch's Conv2d without padding, whose derivative takes the faster way.
+
+    Its numbers are whatever lay in memory until a network fills them. torch's own draws for biases
+    would give a network without a norm other weights than its twins.
+    """
+
+    def reset_parameters(self) -> None:
+        """Nothing; `skip_init` of torch does so too, and takes a second."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C', (H - k) // stride + 1, (W - k) // stride + 1)."""
+        if not pays(input, self.stride[0]):
+            return super().forward(input)
+        made: Tensor = _Convolution.apply(input, self.weight, self.bias, self.stride[0])
+        return made
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.stride = stride
+        return F.conv2d(x, weight, bias, stride)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        need_dx, need_dweight, need_dbias, _ = ctx.needs_input_grad
+        dx = _convolution_input(grad, x, weight, ctx.stride) if need_dx else None
+        dweight = kernel_gradient(grad, x, weight.shape[-1], ctx.stride) if need_dweight else None
+        return dx, dweight, grad.sum((0, 2, 3)) if need_dbias else None, None
+
+
+def _convolution_input(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """By the input, as torch has it."""
+    sides = [stride] * 2, [0, 0], [1, 1]  # stride, padding, dilation
+    found: Tensor = torch.ops.aten.convolution_backward(
+        grad, x, weight, None, *sides, False, [0, 0], 1, [True, False, False]
+    )[0]
+    return found
+
+
+def convolve_enlarged(x: Tensor, weight: Tensor) -> Tensor:
+    """Enlarge twofold by nearest neighbour, reflect by one pixel, convolve by 3 x 3.
+
+    Each source pixel is seen up to four times, by numbers that can be summed beforehand: it is one
+    transposed convolution of stride 2 by a kernel of 4 x 4, 16 multiplications where there were 36.
+    Reflection of the enlarged picture by one row is repetition of the source's edge.
+
+    Args:
+        x: (N, C, H, W).
+        weight: (C', C, 3, 3).
+
+    Returns:
+        (N, C', 2 H, 2 W).
+    """
+    flipped = weight.transpose(0, 1).flip(2, 3)
+    below = F.pad(flipped, (0, 0, 0, 1)) + F.pad(flipped, (0, 0, 1, 0))
+    kernel = F.pad(below, (0, 1)) + F.pad(below, (1, 0))
+    made: Tensor = _Enlarging.apply(
+        F.pad(x, [1] * 4, mode="replicate"), kernel.contiguous(memory_format=torch.channels_last)
+    )
+    return made
+
+
+_CROP = 3
+"""Of what a transposed convolution makes: one for the kernel, two for the repeated edge."""
+
+
+class _Enlarging(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor) -> Tensor:
+        ctx.save_for_backward(x, kernel)
+        return F.conv_transpose2d(x, kernel, stride=2, padding=_CROP)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, kernel = ctx.saved_tensors
+        padded = F.pad(grad, [_CROP] * 4)
+        need_dx, need_dkernel = ctx.needs_input_grad
+        dx = F.conv2d(padded, kernel, stride=2) if need_dx else None
+        return dx, kernel_gradient(x, padded, 4, 2) if need_dkernel else None
+
+
+def kernel_gradient(grad: Tensor, x: Tensor, side: int, stride: int) -> Tensor:
+    """The derivative by a square kernel of a convolution without padding.
+
+    Tap (i, j) of the kernel meets the input's row `stride * y + i` where the output's row is y, and
+    its column `stride * (u + j // stride) + j % stride` where the output's is u. With `stride`
+    columns of the input taken together, as channels of one, and copies of the derivative side by
+    side, as channels too, each moved by one more column, a row of taps is one matrix product over
+    all pixels.
+
+    Args:
+        grad: (N, C', H', W'), by the output.
+        x: (N, C, H, W), the input; W must be a multiple of `stride`.
+        side: of the kernel, in pixels.
+        stride: of the convolution.
+
+    Returns:
+        (C', C, side, side), in channels_last.
+    """
+    (count, made, rows, columns), channels = grad.shape, x.shape[1]
+    pixels, grad = x.permute(0, 2, 3, 1).contiguous(), grad.permute(0, 2, 3, 1)
+    moves, wide = math.ceil(side / stride), x.shape[3] // stride
+    taps = x.new_zeros(side, moves * made, stride * channels)
+    parts = math.ceil(rows * wide * moves * made * x.itemsize / PART_BYTES)
+    step = math.ceil(rows / parts)
+    moved = x.new_zeros(step, wide, moves, made)  # where no derivative comes to lie it stays so
+    for n in range(count):
+        for start in range(0, rows, step):
+            part = grad[n, start : start + step]
+            for move in range(moves):
+                moved[: len(part), move : move + columns, move] = part
+            left = moved[: len(part)].view(-1, moves * made).T
+            for i in range(side):
+                first = stride * start + i
+                met = pixels[n, first : first + stride * len(part) : stride]
+                taps[i].addmm_(left, met.reshape(-1, stride * channels))
+    apart = taps.view(side, moves, made, stride, channels).permute(2, 0, 1, 3, 4)
+    inner = apart.reshape(made, side, moves * stride, channels)[:, :, :side]  # (C', i, j, C)
+    return inner.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
