@@ -145,8 +145,9 @@ class OpenVINOEngine:
 
 def _infer(request: ov.InferRequest, batch: npt.NDArray[np.float32]) -> None:
     """Compute, and let Python have a turn now and then: Ctrl-C ends what takes seconds."""
-    request.start_async([batch], share_inputs=True)
     try:
+        # Ctrl-C comes as early as from within this call, when the batch is being read already.
+        request.start_async([batch], share_inputs=True)
         while not request.wait_for(PATIENCE):
             pass
     except BaseException:

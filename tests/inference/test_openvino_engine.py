@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from stylize.inference.stylizer import Stylizer
 from tests.conftest import Trained, make_picture
 
 pytest.importorskip("openvino")
+
+import openvino as ov
 
 from stylize.inference import openvino_engine
 from stylize.inference.openvino_engine import cpu_precisions
@@ -175,6 +178,24 @@ def test_a_pass_can_be_interrupted() -> None:
     with pytest.raises(KeyboardInterrupt):
         openvino_engine._infer(request, np.zeros((1, 8, 8, 3), np.float32))
     assert (request.waits, request.cancelled) == (2, True)
+
+
+def test_a_pass_interrupted_as_it_begins_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were it not, it would go on to read a picture whose memory was given back: a crash."""
+    begun: list[ov.InferRequest] = []
+    start = ov.InferRequest.start_async
+
+    def start_async(self: ov.InferRequest, *arguments: object, **named: object) -> None:
+        start(self, *arguments, **named)
+        begun.append(self)
+        raise KeyboardInterrupt  # as Python raises it behind a call
+
+    monkeypatch.setattr(ov.InferRequest, "start_async", start_async)
+    stylizer = Stylizer("starry_night", backend="openvino", precision="fp32")
+    with pytest.raises(KeyboardInterrupt):
+        stylizer(make_picture(600, 600))
+    with contextlib.suppress(RuntimeError):  # that it was cancelled
+        assert begun[0].wait_for(0)  # waiting no millisecond, it is known to have ended
 
 
 def psnr(found: npt.NDArray[np.int_], expected: npt.NDArray[np.int_]) -> float:
