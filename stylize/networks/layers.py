@@ -142,6 +142,10 @@ class ConvStage(nn.Module):
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """(N, Cin, H, W) -> (N, Cout, H', W'), H' = ceil(H * upsample / stride)."""
         if self.enlarging and pays(x):
+            if isinstance(self.norm, InstanceNorm2d):
+                # It takes away what a constant adds, and makes much of how the pixels of a cell,
+                # which are sums of other numbers each, round it: a flat picture must stay flat.
+                x = x - x[..., :1, :1].detach()
             y = convolve_enlarged(x, self.conv.weight)
         else:
             y = self.conv(extend(x, self.padding, self.upsample))
