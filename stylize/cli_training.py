@@ -86,6 +86,7 @@ def train(
 
     from stylize.config import load_config, parse_settings, resolve
     from stylize.presets import preset_settings
+    from stylize.safe_write import check_output
 
     layers = [(f"config {config}", load_config(config)), ("--set", parse_settings(set_ or []))]
     layers += [
@@ -96,6 +97,10 @@ def train(
     if from_scratch:
         layers.append(("--from-scratch", {"start": "none"}))
     settings, _ = resolve(layers)
+    path = output or Path(f"{style[0].stem}.safetensors")
+    if not dry_run:
+        _check_inputs(style[0], content)
+        check_output(path, ".safetensors", overwrite or resume)
 
     from stylize.devices import resolve_device
 
@@ -109,7 +114,7 @@ def train(
 
     from stylize.console.train import run_training
 
-    run_training(settings, style[0], content, output, log_dir, resume, overwrite, quiet)
+    run_training(settings, style[0], content, path, log_dir, resume, overwrite, quiet)
 
 
 def compare(
@@ -181,6 +186,8 @@ def ablate(
 
     stylize ablate --style starry.jpg --content photos/ --norms instance,batch,none --seeds 3
     """
+    _check_inputs(style, content)
+
     from stylize.ablation.plan import Experiment, experiment_config, parse_norms, parse_sizes
     from stylize.config import parse_settings
     from stylize.console.ablate import run_ablation
@@ -197,3 +204,14 @@ def ablate(
         style, content, config, parse_norms(norms), seeds, parse_sizes(batch_sizes)
     )
     run_ablation(experiment, output, overwrite, quiet)
+
+
+def _check_inputs(painting: Path, content: Path | None) -> None:
+    """Complain of a wrong path at once: importing torch takes seconds."""
+    from stylize.imaging.files import check_file, check_folder
+
+    if painting.parts[0].lower() in ("http:", "https:"):
+        raise UsageError(f"{painting} is a URL; save the picture first, and give its file")
+    check_file(painting)
+    if content is not None:
+        check_folder(content)

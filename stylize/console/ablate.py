@@ -28,7 +28,6 @@ from stylize.console.bars import (
     stop_on_signal,
 )
 from stylize.errors import StylizeError
-from stylize.imaging.files import check_file
 from stylize.imaging.write import write_picture
 from stylize.inference.stylizer import Stylizer
 from stylize.networks.perceptual import load_perceptual
@@ -43,10 +42,9 @@ def run_ablation(experiment: Experiment, folder: Path, overwrite: bool, quiet: b
     """Perform an experiment, or what is left of it, and write its report.
 
     Raises:
-        UsageError: a missing path, an impossible setting, or a folder with another experiment.
+        UsageError: an impossible setting, or a folder with another experiment.
         StylizeError: something could not be read or written, or matplotlib is not installed.
     """
-    check_file(experiment.painting)
     try:
         from stylize.ablation import report
     except ImportError as error:

@@ -19,12 +19,12 @@ from stylize.console.bars import (
     show_library_messages,
     stop_on_signal,
 )
-from stylize.errors import StylizeError, UsageError
+from stylize.errors import StylizeError
 from stylize.held_out import HeldOutLoss
-from stylize.imaging.files import Pixels, check_file
+from stylize.imaging.files import Pixels
 from stylize.imaging.sheet import contact_sheet
 from stylize.imaging.write import write_picture
-from stylize.safe_write import check_folder_writable, check_output, make_folder
+from stylize.safe_write import check_folder_writable, make_folder
 from stylize.training.checkpoint import (
     delete_checkpoints,
     folder_of,
@@ -35,7 +35,6 @@ from stylize.training.distributed import join_world
 from stylize.training.forecast import seconds_left
 from stylize.training.start import NEAREST
 from stylize.training.trainer import Trainer
-from stylize.zoo import SUFFIX
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -51,7 +50,7 @@ def run_training(
     config: TrainConfig,
     painting: Path,
     content: Path | None,
-    output: Path | None,
+    path: Path,
     log_dir: Path | None,
     resume: bool,
     overwrite: bool,
@@ -60,14 +59,9 @@ def run_training(
     """Train, showing how it goes; write the model; say what to type next.
 
     Raises:
-        UsageError: a missing path or an impossible setting.
-        StylizeError: the output exists, or something could not be read, written or computed.
+        UsageError: no picture in `content`, or an impossible setting.
+        StylizeError: something could not be read, written or computed.
     """
-    if painting.parts[0].lower() in ("http:", "https:"):
-        raise UsageError(f"{painting} is a URL; save the picture first, and give its file")
-    check_file(painting)
-    path = output or Path(painting.stem + SUFFIX)
-    check_output(path, SUFFIX, overwrite or resume)
     check_folder_writable(path.parent)
     if has_checkpoint(path) and not (resume or overwrite):
         raise StylizeError(
