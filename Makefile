@@ -12,7 +12,7 @@ demo: $(VENV)/demo.stamp  ## restyle a bundled photo, or PHOTO=..., with STYLE=.
 	$(BIN)/python scripts/demo.py --style $(STYLE) $(if $(PHOTO),"$(PHOTO)")
 
 test: $(VENV)/dev.stamp  ## every test, in minutes
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 check: $(VENV)/dev.stamp  ## lint, format, types
 	$(BIN)/ruff check .

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from stylize.imaging.files import Pixels
 from stylize.model_file import read_card, write_model
 from stylize.networks.perceptual import CONVOLUTIONS
+from tests.command import call
 
 if not torch.cuda.is_available():
     # Before anything imports Triton: kernels then run on the CPU, statement by statement.
@@ -90,19 +90,12 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def run() -> Run:
     """The command line as a user has it: `run("apply", photo)` in a process of its own."""
 
-    def call(
-        *words: object, cwd: Path | None = None, **env: str
+    def run(
+        *words: object, cwd: Path | None = None, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-W", "error::UserWarning", "-m", "stylize", *map(str, words)],
-            cwd=cwd,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"} | env,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        return call([*map(str, words)], cwd, environment)
 
-    return call
+    return run
 
 
 class Trained:
