@@ -12,7 +12,7 @@ _PAINTED: dict[str, Any] = {"covariance_weight": 0.4, "ground": 0.15}
 without a ground calm areas get one stroke over and over (docs/training.md)."""
 
 _CPU: dict[Preset, dict[str, Any]] = {
-    # Under a minute on two cores with AVX-512, measuring and importing included; one to five with
+    # Under a minute on two cores with AVX-512, measuring and importing included; one to three with
     # AVX2 alone. So few steps leave beads along edges where they are asked for more of the brush.
     "quick": {
         "steps": 90,

@@ -176,7 +176,7 @@ def _backward(
     centred = _shifted(x).sub_(mean[..., None, None])
     grad = grad.to(centred.dtype)
     if relu:
-        grad = grad * (_affine(centred, rstd, weight, bias) > 0)
+        grad = torch.ops.aten.threshold_backward(grad, _affine(centred, rstd, weight, bias), 0)
     normalised = centred.mul_(rstd)
     # Sums over each plane; all three gradients are made of these two.
     total = grad.sum(dim=(-2, -1), keepdim=True)
