@@ -87,6 +87,7 @@ def train(
     from stylize.config import load_config, parse_settings, resolve
     from stylize.presets import preset_settings
     from stylize.safe_write import check_output
+    from stylize.zoo import SUFFIX
 
     layers = [(f"config {config}", load_config(config)), ("--set", parse_settings(set_ or []))]
     layers += [
@@ -97,10 +98,10 @@ def train(
     if from_scratch:
         layers.append(("--from-scratch", {"start": "none"}))
     settings, _ = resolve(layers)
-    path = output or Path(f"{style[0].stem}.safetensors")
+    path = output or Path(style[0].stem + SUFFIX)
     if not dry_run:
         _check_inputs(style[0], content)
-        check_output(path, ".safetensors", overwrite or resume)
+        check_output(path, SUFFIX, overwrite or resume)
 
     from stylize.devices import resolve_device
 

@@ -76,6 +76,17 @@ def _has_bf16(device: torch.device) -> bool:
     )
 
 
+def has_avx2_alone(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a CPU without AVX-512 computes in float32: there torch's convolutions, and even more
+    their derivatives, leave much to be gained.
+    """
+    return (
+        device.type == "cpu"
+        and dtype == torch.float32
+        and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    )
+
+
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context in which convolutions compute in a precision."""
     dtype = DTYPES[precision]

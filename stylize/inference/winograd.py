@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stylize.devices import has_avx2_alone
+
 LEAST_CHANNELS = 64
 """Below, the combinations take longer than the multiplications that they save: at 750 columns,
 through AVX2, a convolution of 128 channels takes 0.72 of its time so, of 64 channels 0.82, of 32
@@ -38,12 +40,7 @@ _KERNEL = (
 
 def pays(channels: int, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether a convolution of so many channels is faster so: measured on CPUs with AVX2 alone."""
-    return (
-        channels >= LEAST_CHANNELS
-        and device.type == "cpu"
-        and dtype == torch.float32
-        and torch.backends.cpu.get_cpu_capability() == "AVX2"
-    )
+    return channels >= LEAST_CHANNELS and has_avx2_alone(device, dtype)
 
 
 class WinogradConvolution:

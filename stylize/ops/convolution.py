@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stylize.devices import has_avx2_alone
+
 PART_BYTES = 2 << 20
 """Of the derivatives that lie side by side, for as many rows as are multiplied at a time. More
 leave the caches, fewer make too small a product: 64 channels to 32 at 256 px take 63 ms by parts of
@@ -28,12 +30,10 @@ def pays(x: Tensor, stride: int = 1) -> bool:
     """Whether convolving `x` is faster so: measured on CPUs with AVX2 alone."""
     return (
         not torch.compiler.is_compiling()  # first: a traced size must not be asked what it is
-        and x.device.type == "cpu"
-        and x.dtype == torch.float32
+        and has_avx2_alone(x.device, x.dtype)
         and x.shape[1] >= LEAST_CHANNELS
         and x.shape[3] % stride == 0
         and not torch.is_autocast_enabled("cpu")
-        and torch.backends.cpu.get_cpu_capability() == "AVX2"
     )
 
 
