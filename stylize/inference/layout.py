@@ -44,33 +44,37 @@ def activation_scales(plan: Plan) -> list[int]:
     return scales
 
 
-def passes(plan: Plan) -> list[tuple[int, int]]:
+def passes(plan: Plan, finest: int) -> list[tuple[int, int]]:
     """First and last stage of each run over all bands.
 
     From the last stage on whose output is stored, all is made again. A network that needs no
     statistics is done in one.
 
+    Args:
+        plan: the network.
+        finest: scale of the finest activations that are stored, 1 or 2.
+
     Example:
         >>> from stylize.networks.plan import make_plan
-        >>> passes(make_plan())[:4], passes(make_plan("batch"))
-        ([(0, 0), (0, 1), (2, 2), (3, 3)], [(0, 15)])
+        >>> passes(make_plan(), 2)[:4], passes(make_plan(), 1)[:4], passes(make_plan("batch"), 2)
+        ([(0, 0), (0, 1), (2, 2), (3, 3)], [(0, 0), (1, 1), (2, 2), (3, 3)], [(0, 15)])
     """
     if needs_one_pass(plan):
         return [(0, len(plan.stages) - 1)]
     found, first = [], 0
     for index, scale in enumerate(activation_scales(plan)[1:]):
         found.append((first, index))
-        if scale > 1:
+        if scale >= finest:
             first = index + 1
     return found
 
 
-def store_shape(plan: Plan, height: int, width: int) -> tuple[int, int]:
-    """Rows, and half-precision numbers in a row, of the store for a picture."""
+def store_shape(plan: Plan, height: int, width: int, finest: int) -> tuple[int, int]:
+    """Rows, and numbers in a row, of the store for a picture; `finest` as for `passes`."""
     if needs_one_pass(plan):
         return 0, 0
     sides, scales = activation_sides(plan, height, width), activation_scales(plan)
-    below = [index for index in range(len(plan.stages)) if scales[index + 1] > 1]
-    values = max(sides[index + 1][1] * plan.stages[index].out_channels for index in below)
+    stored = [index for index in range(len(plan.stages)) if scales[index + 1] >= finest]
+    values = max(sides[index + 1][1] * plan.stages[index].out_channels for index in stored)
     coarsest_height = min(height for height, _ in sides)
-    return 2 * coarsest_height, values
+    return COARSEST // finest * coarsest_height, values

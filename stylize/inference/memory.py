@@ -53,6 +53,9 @@ measured, at 16 to 64 rows)."""
 LEAST_ROWS = 4
 """Rows of a band below which a restyling takes several times longer."""
 
+ENOUGH_ROWS = 16
+"""Rows of a band above which memory is better spent on a store of full resolution."""
+
 LOG = logging.getLogger("stylize")
 
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
@@ -68,6 +71,8 @@ class Cut:
     """Whether the store keeps single precision."""
     on_disk: bool
     """Whether the store is a temporary file."""
+    finest: int
+    """Scale of the finest activations in the store: with 2, full resolution is made again."""
 
     @property
     def store_type(self) -> type[np.floating[Any]]:
@@ -127,18 +132,20 @@ def cut_picture(
         UsageError: the budget does not suffice even with the store in a file.
     """
     high, wide = (max(side, MIN_SIDE) for side in (max(height, width), min(height, width)))
-    numbers = math.prod(store_shape(plan, high, wide))
+    least, most = (math.prod(store_shape(plan, high, wide, finest)) for finest in (2, 1))
     row_bytes = WORKING_ACTIVATIONS * plan.stages[0].out_channels * wide * 4
     pictures = height * width * pixel_bytes
     allowed = int(free * SHARE) if budget is None else budget
-    full = 4 * numbers <= min(FULL_PRECISION_BYTES, allowed // 4)
-    store = numbers * (4 if full else 2)
+    full = 4 * least <= min(FULL_PRECISION_BYTES, allowed // 4)
+    number_bytes = 4 if full else 2
+    keeps_all = pictures + most * number_bytes + ENOUGH_ROWS * row_bytes <= allowed
+    store = (most if keeps_all else least) * number_bytes
     on_disk = store > 0 and pictures + store + LEAST_ROWS * row_bytes > allowed
     left = allowed - pictures - (0 if on_disk else store)
     if left < LEAST_ROWS * row_bytes and budget is not None:
-        least = pictures + LEAST_ROWS * row_bytes
+        needed = pictures + LEAST_ROWS * row_bytes
         raise UsageError(
-            f"{width} x {height} px need at least {math.ceil(least / 2**20)} MB of memory, not "
+            f"{width} x {height} px need at least {math.ceil(needed / 2**20)} MB of memory, not "
             f"{budget >> 20} MB; raise --memory, or make the photo smaller with --size"
         )
     if on_disk:
@@ -149,7 +156,7 @@ def cut_picture(
         )  # fmt: skip
     cached = BAND_BYTES * WORKING_ACTIVATIONS // row_bytes
     rows = max(LEAST_ROWS, min(ROWS, cached, left // row_bytes))
-    return Cut(rows, full, on_disk)
+    return Cut(rows, full, on_disk, finest=1 if keeps_all else 2)
 
 
 def allocate_store(shape: tuple[int, int], cut: Cut) -> npt.NDArray[Any]:

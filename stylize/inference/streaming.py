@@ -4,12 +4,14 @@ Instance norm needs the statistics of whole planes, so tiles restyled one by one
 Here every stage of the network runs over all bands before the next one begins: its convolution's
 output is measured while it is made, and normalised when it is next read.
 
-What a stage leaves for the next lies in one store, in half precision for large pictures. It has two
-rows for each row at quarter resolution, and holds either one half-resolution plane or two quarter-
-resolution ones, which are as large: they change into each other row by row, each row written where
-rows already consumed have lain. Full resolution is never stored but made again from the picture or
-from the half-resolution plane: 17 % more arithmetic. With batch norm, or without a norm, nothing
-waits for statistics, and one pass with some held-back rows is all.
+What a stage leaves for the next lies in one store, in half precision for large pictures. It has
+four rows for each row at quarter resolution, and holds the plane of full resolution; or, in every
+second row, that of half resolution; or, in every fourth, two of quarter resolution. Rows of all of
+them are equally long, and planes change into each other row by row, each row written where rows
+already consumed have lain. Where memory is short the store has half of the rows, and full
+resolution is made again from the picture or from the half-resolution plane: 17 % more arithmetic.
+With batch norm, or without a norm, nothing waits for statistics, and one pass with some held-back
+rows is all.
 
 No framework here: a `Backend` computes. Bands run along the picture's shorter side; a picture that
 is wider than high is streamed lying on its side.
@@ -113,14 +115,16 @@ class _Run:
         self.affines: dict[int, Affine | None] = {}
         self.centers: dict[int, Vector] = {}
         one_pass = needs_one_pass(streamer.plan)
-        self.passes = passes(streamer.plan)
+        self.finest = streamer.cut.finest
+        self.passes = passes(streamer.plan, self.finest)
         self.store: Band | None = None
         if one_pass:
             self.affines = {
                 index: self._running_affine(stage) for index, stage in enumerate(self.stages)
             }
         else:
-            shape = store_shape(streamer.plan, *source.shape[:2])
+            height, width = source.shape[:2]
+            shape = store_shape(streamer.plan, height, width, self.finest)
             self.store = self.backend.allocate(shape, streamer.cut)
 
     def run(self) -> None:
@@ -211,7 +215,7 @@ class _Run:
         return max(1, self.rows // self.stages[first].upsample ** 2)
 
     def _is_stored(self, index: int) -> bool:
-        return self.scales[index + 1] > 1
+        return self.scales[index + 1] >= self.finest and index + 1 < len(self.stages)
 
     def _is_block_entry(self, index: int) -> bool:
         """Whether a stage's input is added to the output of the stage behind it."""
@@ -219,19 +223,19 @@ class _Run:
 
     def _plane(self, index: int) -> Band:
         """Where a stage's output lies in the store, (H, W, C)."""
-        if self.scales[index + 1] == COARSEST:
-            # What the encoder leaves takes the place of the running sum, which begins with it.
-            return self._cut(index, 0 if self.stages[index].stride > 1 else 1, 2)
-        return self._cut(index, 0, 1)
+        # What the encoder leaves takes the place of the running sum, which begins with it.
+        is_beside = self.scales[index + 1] == COARSEST and self.stages[index].stride == 1
+        return self._cut(index, 2 // self.finest if is_beside else 0)
 
     def _sum_plane(self, index: int) -> Band:
         """Where the running sum of the residual blocks lies, the input of stage `index`."""
-        return self._cut(index - 1, 0, 2)
+        return self._cut(index - 1, 0)
 
-    def _cut(self, index: int, first_row: int, step: int) -> Band:
+    def _cut(self, index: int, first_row: int) -> Band:
         height, width = self.sides[index + 1]
         channels = self.stages[index].out_channels
         assert self.store is not None
+        step = self.scales[index + 1] // self.finest
         rows = self.store[first_row::step][:height, : width * channels]
         return rows.reshape(height, width, channels)
 

@@ -11,17 +11,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stylize.devices import is_out_of_memory
+from stylize.devices import has_avx2_alone, is_out_of_memory
 from stylize.imaging.tensors import from_floats, to_floats
 from stylize.inference.backend import Affine, BandMemoryError, Moments, Tile, Vector
 from stylize.inference.memory import Cut, allocate_store
-from stylize.inference.winograd import WinogradConvolution, pays
+from stylize.inference.winograd import LEAST_CHANNELS, WinogradConvolution
 from stylize.networks.plan import INPUT_SHIFT, Plan, Stage
+from stylize.ops.convolution import enlarging_kernel
 
-TOGETHER = 4
-"""Neighbouring pixels that the last layer makes at a time: with its 3 channels alone most of a
-register is empty (bf16 at 3000 columns, two cores: 8.4 ms a band by one, 4.7 by 2, 2.9 by 4, 4.1
-by 8)."""
+TOGETHER = 1, 4
+"""Rows and columns of pixels that the last layer makes at a time: with its 3 channels alone most of
+a register is empty (bf16 at 3000 columns, two cores: 8.4 ms a band by one pixel, 4.7 by 2 in a row,
+2.9 by 4, 4.1 by 8)."""
+
+TOGETHER_AVX2 = 4, 2
+"""The same for CPUs with AVX2 alone: 24 numbers fill three registers (3000 columns, two cores: 56
+ms by one pixel, 35 by 2 in a row, 30 by 4, 22 by 8; 21 by 2 x 4, 17 by 4 x 2, 24 by 4 x 4)."""
 
 
 class TorchBackend:
@@ -44,6 +49,8 @@ class TorchBackend:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.device = device
+        self._avx2_alone = has_avx2_alone(device, dtype)
+        self._together = TOGETHER_AVX2 if self._avx2_alone else TOGETHER
         self._weights: dict[tuple[str, bool], Tensor] = {}
         self._fast: dict[tuple[str, bool], WinogradConvolution] = {}
         self._biases: dict[str, Tensor] = {}
@@ -52,13 +59,13 @@ class TorchBackend:
             for turned in (False, True):
                 kernel = weight.mT if turned else weight
                 if stage.upsample == 2:
-                    kernel = _phase_kernels(kernel)
+                    kernel = (enlarging_kernel if self._avx2_alone else _phase_kernels)(kernel)
                 elif stage.makes_colours:
-                    kernel = _neighbours_kernel(kernel)
+                    kernel = _block_kernel(kernel, self._together)
                 packed = kernel.to(dtype).contiguous(memory_format=torch.channels_last)
                 self._weights[stage.name, turned] = packed
                 plain = (stage.kernel, stage.stride, stage.upsample) == (3, 1, 1)
-                if plain and pays(stage.in_channels, device, dtype):
+                if plain and self._avx2_alone and stage.in_channels >= LEAST_CHANNELS:
                     self._fast[stage.name, turned] = WinogradConvolution(packed)
             if stage.bias:
                 bias = tensors[f"{stage.name}.conv.bias"].to(device)
@@ -94,17 +101,21 @@ class TorchBackend:
         """Enlarge, reflect, convolve."""
         weight, bias = self._weights[stage.name, turned], self._biases.get(stage.name)
         try:
-            padded = _padded(tile, stage, weight.dtype)
-            stride = (1, TOGETHER) if stage.makes_colours else stage.stride
+            together = self._together if stage.makes_colours else (1, 1)
+            padded = _padded(tile, stage, weight.dtype, together)
             if fast := self._fast.get((stage.name, turned)):
-                band = fast(padded)
-            else:
-                made = F.conv2d(padded.permute(2, 0, 1)[None], weight, None, stride)
-                band = made[0].permute(1, 2, 0)
+                return fast(padded)
+            x = padded.permute(2, 0, 1)[None]
+            if stage.upsample == 2 and self._avx2_alone:
+                # Without the outermost columns and rows, which see what is not there.
+                made = F.conv_transpose2d(x, weight, None, 2, (2, 3))
+                return _rows_of_tile(made[0].permute(1, 2, 0), tile)
+            stride = together if stage.makes_colours else stage.stride
+            band = F.conv2d(x, weight, None, stride)[0].permute(1, 2, 0)
             if bias is not None:
                 band = band + bias  # float32, whatever the convolution made
             if stage.makes_colours:
-                return band.reshape(band.shape[0], -1, stage.out_channels)[:, : tile.width]
+                return _apart(band, tile, stage, together)
             return _interleaved(band, tile, stage.out_channels) if stage.upsample == 2 else band
         except RuntimeError as error:
             if is_out_of_memory(error):
@@ -158,18 +169,22 @@ def _less(band: Tensor, center: Tensor) -> Tensor:
     return band.float().sub_(center)
 
 
-def _padded(tile: Tile, stage: Stage, dtype: torch.dtype) -> Tensor:
+def _padded(tile: Tile, stage: Stage, dtype: torch.dtype, together: tuple[int, int]) -> Tensor:
     """The tile's rows with reflected edges, (top + rows + bottom, side + columns + side, C).
 
-    Before an enlargement they are repeated. Written once, in the precision of the convolution:
+    Before an enlargement they are repeated. Where pixels are made `together`, zeros behind the last
+    row and column complete a block. Written once, in the precision of the convolution:
     torch's own reflection copies a channels_last band to another layout and back, which with the
     enlargement took a quarter of a restyling on a CPU.
     """
     side, nearest = (1, 0) if stage.upsample == 2 else (stage.padding, 1)
     height, width = tile.top + tile.rows + tile.bottom, tile.width
     like: Tensor = tile.pieces[0]
-    more = -width % TOGETHER if stage.makes_colours else 0  # columns that are cut off behind it
-    padded = like.new_empty(height, side + width + side + more, like.shape[2], dtype=dtype)
+    below, beside = -(height - 2 * side) % together[0], -width % together[1]
+    padded = like.new_empty(
+        height + below, side + width + side + beside, like.shape[2], dtype=dtype
+    )
+    padded[height:] = 0
     padded[:, side + width + side :] = 0
     row = tile.top
     for piece in tile.pieces:
@@ -203,18 +218,47 @@ def _phase_kernels(kernel: Tensor) -> Tensor:
     return torch.cat([down @ kernel @ right.T for down in (even, odd) for right in (even, odd)])
 
 
-def _neighbours_kernel(kernel: Tensor) -> Tensor:
-    """(3, C, k, k) -> (3 * TOGETHER, C, k, k + TOGETHER - 1): a pixel and those right of it."""
-    return torch.cat([F.pad(kernel, (n, TOGETHER - 1 - n)) for n in range(TOGETHER)])
+def _rows_of_tile(enlarged: Tensor, tile: Tile) -> Tensor:
+    """All complete rows of a transposed convolution -> those that the tile's convolution makes."""
+    first = 2 * tile.top + _center(tile) - 1  # it begins with the lower row of the first pair
+    return enlarged[first : first + _enlarged_height(tile)]
+
+
+def _block_kernel(kernel: Tensor, together: tuple[int, int]) -> Tensor:
+    """(3, C, k, k) -> (m n 3, C, k + m - 1, k + n - 1): m x n pixels, row by row."""
+    (rows, columns) = together
+    return torch.cat(
+        [
+            F.pad(kernel, (right, columns - 1 - right, down, rows - 1 - down))
+            for down in range(rows)
+            for right in range(columns)
+        ]
+    )
+
+
+def _apart(blocks: Tensor, tile: Tile, stage: Stage, together: tuple[int, int]) -> Tensor:
+    """(H / m, W / n, m n C) -> (H, W, C), without what only completed a block."""
+    rows, columns, channels = *blocks.shape[:2], stage.out_channels
+    apart = blocks.reshape(rows, columns, *together, channels).transpose(1, 2)
+    height = tile.top + tile.count + tile.bottom - 2 * stage.padding
+    return apart.reshape(rows * together[0], -1, channels)[:height, : tile.width]
+
+
+def _enlarged_height(tile: Tile) -> int:
+    """Rows that a tile's enlarging convolution makes."""
+    return tile.top + tile.count + tile.bottom - 2
+
+
+def _center(tile: Tile) -> int:
+    """Where its first row is centred, in enlarged rows from the tile's first."""
+    return 0 if tile.top else tile.skip + 1
 
 
 def _interleaved(phases: Tensor, tile: Tile, channels: int) -> Tensor:
     """Four phases at source resolution -> the enlarged rows that the tile's convolution makes."""
     width = phases.shape[1] - 1
-    height = tile.top + tile.count + tile.bottom - 2
-    # Where the first row's convolution is centred, in enlarged rows from the tile's first.
-    center = 0 if tile.top else tile.skip + 1
-    result = phases.new_empty(height, 2 * width, channels)
+    center = _center(tile)
+    result = phases.new_empty(_enlarged_height(tile), 2 * width, channels)
     for down in range(2):
         row = (down - center) % 2
         first = (center + row) // 2 + tile.top - (1 - down)

@@ -18,8 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stylize.devices import has_avx2_alone
-
 LEAST_CHANNELS = 64
 """Below, the combinations take longer than the multiplications that they save: at 750 columns,
 through AVX2, a convolution of 128 channels takes 0.72 of its time so, of 64 channels 0.82, of 32
@@ -36,11 +34,6 @@ _KERNEL = (
     (0, -1 / 6, 1 / 6, 1 / 12, -1 / 12, 0),
     (0, -1 / 6, -1 / 6, 1 / 6, 1 / 6, 1),
 )
-
-
-def pays(channels: int, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether a convolution of so many channels is faster so: measured on CPUs with AVX2 alone."""
-    return channels >= LEAST_CHANNELS and has_avx2_alone(device, dtype)
 
 
 class WinogradConvolution:

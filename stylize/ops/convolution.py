@@ -95,13 +95,16 @@ def convolve_enlarged(x: Tensor, weight: Tensor) -> Tensor:
     Returns:
         (N, C', 2 H, 2 W).
     """
+    kernel = enlarging_kernel(weight).contiguous(memory_format=torch.channels_last)
+    made: Tensor = _Enlarging.apply(F.pad(x, [1] * 4, mode="replicate"), kernel)
+    return made
+
+
+def enlarging_kernel(weight: Tensor) -> Tensor:
+    """(C', C, 3, 3) -> (C, C', 4, 4), of the transposed convolution in `convolve_enlarged`."""
     flipped = weight.transpose(0, 1).flip(2, 3)
     below = F.pad(flipped, (0, 0, 0, 1)) + F.pad(flipped, (0, 0, 1, 0))
-    kernel = F.pad(below, (0, 1)) + F.pad(below, (1, 0))
-    made: Tensor = _Enlarging.apply(
-        F.pad(x, [1] * 4, mode="replicate"), kernel.contiguous(memory_format=torch.channels_last)
-    )
-    return made
+    return F.pad(below, (0, 1)) + F.pad(below, (1, 0))
 
 
 _CROP = 3

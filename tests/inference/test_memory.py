@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from stylize.errors import StylizeError, UsageError
 from stylize.inference import memory
 from stylize.inference.layout import store_shape
-from stylize.inference.memory import LEAST_ROWS, ROWS, Cut, cut_picture, parse_memory
+from stylize.inference.memory import (
+    ENOUGH_ROWS,
+    LEAST_ROWS,
+    ROWS,
+    Cut,
+    cut_picture,
+    parse_memory,
+)
 from stylize.networks.plan import Plan, make_plan
 
 GIB = 1 << 30
@@ -23,7 +30,9 @@ PLAN = make_plan()
 
 def store_bytes(plan: Plan, height: int, width: int, cut: Cut) -> int:
     """Of the store that a cut picture gets."""
-    return math.prod(store_shape(plan, height, width)) * np.dtype(cut.store_type).itemsize
+    return (
+        math.prod(store_shape(plan, height, width, cut.finest)) * np.dtype(cut.store_type).itemsize
+    )
 
 
 @pytest.mark.parametrize("text", ["", "2", "lots", "-1GB", "0GB", "2 XB", "1e9"])
@@ -37,11 +46,15 @@ def test_sizes_that_are_none(text: str) -> None:
 
 def test_the_store_follows_the_budget() -> None:
     plenty = cut_picture(PLAN, 3000, 4000, 6, None, 64 * GIB)
-    assert plenty == Cut(ROWS, False, False)
+    assert plenty == Cut(ROWS, False, False, finest=1)
+    assert store_bytes(PLAN, 4000, 3000, plenty) == 3000 * 4000 * 32 * 2
+    less = cut_picture(PLAN, 3000, 4000, 6, 800 << 20, 64 * GIB)
+    assert less == Cut(ROWS, False, False, finest=2)
     # Two quarter planes of 128 channels.
-    assert store_bytes(PLAN, 4000, 3000, plenty) == 750 * 2 * 1000 * 128 * 2
+    assert store_bytes(PLAN, 4000, 3000, less) == 750 * 2 * 1000 * 128 * 2
     tight = cut_picture(PLAN, 3000, 4000, 6, 300 << 20, 64 * GIB)
     assert tight.on_disk
+    assert tight.finest == 2
     assert LEAST_ROWS <= tight.rows <= ROWS
     small = cut_picture(PLAN, 600, 800, 6, None, 64 * GIB)
     assert small.full_precision
@@ -62,11 +75,14 @@ def test_what_is_chosen_fits_the_budget(height: int, width: int, power: int) -> 
         # What it asks for does suffice.
         cut_picture(PLAN, height, width, 6, int(least[1]) << 20, 64 * GIB)
         return
-    bands = cut.rows * memory.WORKING_ACTIVATIONS * 32 * max(8, min(height, width)) * 4
+    row = memory.WORKING_ACTIVATIONS * 32 * max(8, min(height, width)) * 4
+    bands = cut.rows * row
     high, wide = (max(8, side) for side in (max(height, width), min(height, width)))
     in_memory = 0 if cut.on_disk else store_bytes(PLAN, high, wide, cut)
     assert height * width * 6 + in_memory + bands <= budget
     assert LEAST_ROWS <= cut.rows <= ROWS
+    if cut.finest == 1 and not cut.on_disk:  # nor at the cost of bands that are too low
+        assert cut.rows >= min(ENOUGH_ROWS, max(LEAST_ROWS, memory.BAND_BYTES * 20 // row))
 
 
 def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,12 +91,12 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("os.posix_fallocate", full)
     with pytest.raises(StylizeError, match="No space left on device; set TMPDIR"):
-        memory.allocate_store((8, 100), Cut(8, False, True))
+        memory.allocate_store((8, 100), Cut(8, False, True, finest=2))
 
 
 def test_a_file_is_gone_at_once(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    store = memory.allocate_store((8, 100), Cut(8, False, True))
+    store = memory.allocate_store((8, 100), Cut(8, False, True, finest=2))
     store[:] = 7
     assert isinstance(store, np.memmap)
     assert not list(type(tmp_path)(tmp_path).iterdir())  # type: ignore[attr-defined, call-arg]

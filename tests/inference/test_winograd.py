@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stylize.inference import winograd
-from stylize.inference.winograd import WinogradConvolution, pays
+from stylize.inference.torch_backend import TorchBackend
+from stylize.inference.winograd import WinogradConvolution
+from stylize.networks.plan import make_plan
+from stylize.networks.transformer import TransformerNet
 
 
 def by_torch(padded: Tensor, weight: Tensor) -> Tensor:
@@ -82,4 +85,7 @@ def test_is_taken_only_where_it_was_measured_to_pay(
     expected: bool,
 ) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    assert pays(channels, torch.device(device), dtype) is expected
+    plan, stage = make_plan(width=channels / 128), "res1a"
+    weights = TransformerNet(width=channels / 128).tensors()
+    backend = TorchBackend(plan, weights, torch.device(device), dtype)
+    assert ((stage, False) in backend._fast) is expected
