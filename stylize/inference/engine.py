@@ -33,11 +33,10 @@ TORCH_START = 3.0
 CPU_RATE = 0.25
 """Megapixels a second that one core of a common CPU restyles through OpenVINO in float32."""
 
-BANDS_PIXELS = 7_000_000
+BANDS_PIXELS = 4_500_000
 """Pixels of a picture from which float32 on a CPU is done sooner in torch's bands, importing torch
-included, than whole through OpenVINO, which leaves the caches (two cores, seconds: 4.9 megapixels
-9.5 and 8.7, 8 megapixels 12.9 and 15.5; a slower machine with AVX2 alone 21.8 and 21.0, 31.9 and
-33.5)."""
+included, than whole through OpenVINO, which leaves the caches (two cores with AVX2 alone, seconds:
+3.4 megapixels 14.1 and 12.9, 4.9 megapixels 15.3 and 18.6)."""
 
 
 class Engine(Protocol):
