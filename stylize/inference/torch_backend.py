@@ -17,16 +17,12 @@ from stylize.inference.backend import Affine, BandMemoryError, Moments, Tile, Ve
 from stylize.inference.memory import Cut, allocate_store
 from stylize.inference.winograd import LEAST_CHANNELS, WinogradConvolution
 from stylize.networks.plan import INPUT_SHIFT, Plan, Stage
-from stylize.ops.convolution import enlarging_kernel
+from stylize.ops.convolution import BLOCK, block_kernel, enlarging_kernel
 
 TOGETHER = 1, 4
 """Rows and columns of pixels that the last layer makes at a time: with its 3 channels alone most of
 a register is empty (bf16 at 3000 columns, two cores: 8.4 ms a band by one pixel, 4.7 by 2 in a row,
-2.9 by 4, 4.1 by 8)."""
-
-TOGETHER_AVX2 = 4, 2
-"""The same for CPUs with AVX2 alone: 24 numbers fill three registers (3000 columns, two cores: 56
-ms by one pixel, 35 by 2 in a row, 30 by 4, 22 by 8; 21 by 2 x 4, 17 by 4 x 2, 24 by 4 x 4)."""
+2.9 by 4, 4.1 by 8). On CPUs with AVX2 alone it is `BLOCK`."""
 
 
 class TorchBackend:
@@ -50,7 +46,7 @@ class TorchBackend:
     ) -> None:
         self.device = device
         self._avx2_alone = has_avx2_alone(device, dtype)
-        self._together = TOGETHER_AVX2 if self._avx2_alone else TOGETHER
+        self._together = BLOCK if self._avx2_alone else TOGETHER
         self._weights: dict[tuple[str, bool], Tensor] = {}
         self._fast: dict[tuple[str, bool], WinogradConvolution] = {}
         self._biases: dict[str, Tensor] = {}
@@ -61,7 +57,7 @@ class TorchBackend:
                 if stage.upsample == 2:
                     kernel = (enlarging_kernel if self._avx2_alone else _phase_kernels)(kernel)
                 elif stage.makes_colours:
-                    kernel = _block_kernel(kernel, self._together)
+                    kernel = block_kernel(kernel, self._together)
                 packed = kernel.to(dtype).contiguous(memory_format=torch.channels_last)
                 self._weights[stage.name, turned] = packed
                 plain = (stage.kernel, stage.stride, stage.upsample) == (3, 1, 1)
@@ -222,18 +218,6 @@ def _rows_of_tile(enlarged: Tensor, tile: Tile) -> Tensor:
     """All complete rows of a transposed convolution -> those that the tile's convolution makes."""
     first = 2 * tile.top + _center(tile) - 1  # it begins with the lower row of the first pair
     return enlarged[first : first + _enlarged_height(tile)]
-
-
-def _block_kernel(kernel: Tensor, together: tuple[int, int]) -> Tensor:
-    """(3, C, k, k) -> (m n 3, C, k + m - 1, k + n - 1): m x n pixels, row by row."""
-    (rows, columns) = together
-    return torch.cat(
-        [
-            F.pad(kernel, (right, columns - 1 - right, down, rows - 1 - down))
-            for down in range(rows)
-            for right in range(columns)
-        ]
-    )
 
 
 def _apart(blocks: Tensor, tile: Tile, stage: Stage, together: tuple[int, int]) -> Tensor:

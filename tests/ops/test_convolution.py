@@ -87,13 +87,40 @@ def test_enlarging_and_convolving_at_once_is_both(
     torch.testing.assert_close(found, F.conv2d(extend(x, 1, 2), weight), atol=1e-12, rtol=0)
 
 
+@given(
+    count=st.integers(1, 2),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    channels=st.integers(1, 4),
+    side=st.sampled_from([3, 9]),
+    biased=st.booleans(),
+    layout=st.sampled_from(LAYOUTS),
+)
+@settings(max_examples=50, deadline=None)
+def test_colours_made_by_blocks_are_torchs(
+    count: int,
+    height: int,
+    width: int,
+    channels: int,
+    side: int,
+    biased: bool,
+    layout: torch.memory_format,
+) -> None:
+    """Whether blocks divide the sides or not."""
+    x = draw(count, channels, height + side - 1, width + side - 1).to(memory_format=layout)
+    weight, bias = draw(3, channels, side, side), draw(3) if biased else None
+    found = convolution._Convolution.apply(x, weight, bias, 1)
+    # Sums of up to 4 * 81 products of up to 5 * 5, in double precision (2^-53 each).
+    torch.testing.assert_close(found, F.conv2d(x, weight, bias), atol=1e-11, rtol=0)
+
+
 def convolved(stride: int) -> Callable[[Tensor, Tensor, Tensor], Any]:
     return lambda x, weight, bias: convolution._Convolution.apply(x, weight, bias, stride)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_gradcheck(stride: int) -> None:
-    inputs = draw(2, 3, 5, 6), draw(2, 3, 3, 3), draw(2)
+    inputs = draw(2, 3, 6, 6), draw(3, 3, 3, 3), draw(3)
     assert torch.autograd.gradcheck(convolved(stride), [x.requires_grad_() for x in inputs])
 
 
