@@ -23,7 +23,7 @@ def stylizer(trained: Trained) -> Stylizer:
     return stylize.load(trained.instance, device="cpu", precision="fp32")
 
 
-@pytest.mark.parametrize("profile", [None, SWAPPED])
+@pytest.mark.parametrize("profile", [None, SWAPPED], ids=["no profile", "swapped"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_no_strength_is_the_photo(stylizer: Stylizer, profile: bytes | None, dtype: type) -> None:
     pixels: AnyPixels = PIXELS.astype(dtype) * (257 if dtype is np.uint16 else 1)
