@@ -76,6 +76,16 @@ def _has_bf16(device: torch.device) -> bool:
     )
 
 
+_EXPORTING_IS_COMPILING = torch.__version__ < "2.12"  # it compares as versions do
+
+
+def is_exporting() -> bool:
+    """Whether torch.export traces; before 2.12 torch's own answer is yes to torch.compile too."""
+    if _EXPORTING_IS_COMPILING:
+        return torch.compiler._is_exporting_flag
+    return torch.compiler.is_exporting()
+
+
 def has_avx2_alone(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether a CPU without AVX-512 computes in float32: there torch's convolutions, and even more
     their derivatives, leave much to be gained.

@@ -337,7 +337,7 @@ class TestCompare:
         page = (tmp_path / "out" / "report.html").read_text()
         assert "&lt;script&gt;alert(1)&lt;&amp;&gt;.png" in page
         assert "<script" not in page
-        assert "http" not in page  # self-contained
+        assert "://" not in page  # self-contained; base64 has no colon
         assert page.count("data:image/jpeg;base64,") == 6
         assert "bad.png" in page
         with Image.open(tmp_path / "out" / "sheet.png") as sheet:

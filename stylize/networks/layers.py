@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
+from stylize.devices import is_exporting
 from stylize.networks.ground import FLAT, ground_tiles
 from stylize.networks.plan import MIN_SIDE, Stage
 from stylize.ops.convolution import Convolution, convolve_enlarged, pays
@@ -170,7 +171,7 @@ def extend_edges(picture: Tensor, side: int = MIN_SIDE) -> Tensor:
 
 def crop(picture: Tensor, height: int, width: int) -> Tensor:
     """(N, C, H, W) -> the first rows and columns; there must be so many."""
-    if not torch.compiler.is_exporting():
+    if not is_exporting():
         return picture[..., :height, :width]
     # A slice would have the exporter prove that n <= 4 * ceil(ceil(n / 2) / 2), which it cannot.
     rows, columns = (torch.arange(side, device=picture.device) for side in (height, width))

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from stylize.devices import is_exporting
+
 ROUTE_VARIABLE = "STYLIZE_INSTANCE_NORM"
 """Environment variable: "triton" or "reference" forces that route; it is read once."""
 
@@ -80,7 +82,7 @@ def instance_norm(
         ValueError: where the shapes do not fit together.
     """
     _check(x, weight, bias, residual)
-    if torch.compiler.is_exporting():
+    if is_exporting():
         return _as_aten(x, weight, bias, eps, relu, residual)
     # A registered operator costs some 40 us a call on the host, a Function 10; only a compiler
     # needs the operator.

@@ -115,7 +115,7 @@ def test_the_page_stands_alone_and_escapes_names(results: Results) -> None:
     assert "<b>" not in page
     assert "&lt;b&gt;&amp;.png" in page
     assert "&lt;i&gt;.png" in page
-    assert "http" not in page
+    assert "://" not in page  # letters alone stand in a picture's base64 now and then
     assert "<script" not in page
     assert page.count("data:image/png;base64,") == 3
     assert page.count("data:image/jpeg;base64,") == 4
