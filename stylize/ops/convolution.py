@@ -3,7 +3,8 @@
 There torch's derivative by the kernel, oneDNN's `jit:avx2`, took half of a training step, and loses
 a digit, as it adds up all pixels in one go. Here it is made of matrix products. A convolution
 behind an enlargement is one transposed convolution, without an enlarged picture to write, pad and
-take back. And one that makes colours makes several pixels at a time.
+take back. And one that makes colours makes several pixels at a time. The bands of large pictures
+take its kernels.
 """
 
 from __future__ import annotations
