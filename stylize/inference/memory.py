@@ -44,7 +44,8 @@ of width 1 (measured: torch in float32 718; OpenVINO 590 to 630, in bfloat16 155
 half precisions are taken to need no more, and OpenVINO's float16 as much as its bfloat16)."""
 
 FULL_PRECISION_BYTES = 128 << 20
-"""Stores up to this size keep single precision, for pictures of up to some 2 megapixels."""
+"""Stores up to this size, full resolution not counted, keep single precision, for pictures of up to
+some 2 megapixels."""
 
 WORKING_ACTIVATIONS = 20
 """Activations of full resolution, rows of a band high, that bands take at the most (12 to 16

@@ -46,7 +46,8 @@ class OpenVINOBackend:
     ) -> None:
         self._arrays = arrays
         self._compile = compile_graph
-        self._kept = HEIGHTS * max(last - first + 1 for first, last in passes(plan, 2))
+        longest = max(last - first + 1 for first, last in passes(plan, finest=2))
+        self._kept = HEIGHTS * longest
         self._convolutions: OrderedDict[tuple[str, int, int], ov.InferRequest] = OrderedDict()
         self._elementwise: dict[Any, ov.InferRequest] = {}
 

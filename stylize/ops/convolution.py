@@ -29,6 +29,7 @@ registers, where 3 leave most of one empty (32 rows of 3000 columns, 9 x 9, two 
 pixel, 35 by 2 in a row, 30 by 4, 22 by 8; 21 by 2 x 4, 17 by 4 x 2, 24 by 4 x 4)."""
 
 COLOURS = 3
+"""Channels of the layer that `BLOCK` is for."""
 
 LEAST_CHANNELS = 16
 """Going in. A photo's 3 make the product too narrow: 61 ms instead of 34."""
