@@ -211,8 +211,6 @@ def _check_inputs(painting: Path, content: Path | None) -> None:
     """Complain of a wrong path at once: importing torch takes seconds."""
     from stylize.imaging.files import check_file, check_folder
 
-    if painting.parts[0].lower() in ("http:", "https:"):
-        raise UsageError(f"{painting} is a URL; save the picture first, and give its file")
     check_file(painting)
     if content is not None:
         check_folder(content)

@@ -157,6 +157,7 @@ class TestApply:
         model = trained.instance
         cases: list[tuple[tuple[object, ...], int, str]] = [
             ((tmp_path / "none.jpg", "-s", model), 2, "no such file"),
+            (("https://example.org/a.jpg", "-s", model), 2, "is a URL; save it first"),
             ((tmp_path, "-s", model), 2, "is a folder; give --output FOLDER"),
             ((tmp_path / "*.webp", "-s", model), 2, "no file matches"),
             ((photo, "-s", model, "--strength", 2), 2, "must be 0 to 1"),
@@ -285,7 +286,7 @@ class TestTrain:
         good = {"--style": painting, "--content": photo_folder, "--perceptual": small_perceptual}
         cases: list[tuple[dict[str, object], int, str]] = [
             ({"--style": tmp_path / "none.jpg"}, 2, "no such file"),
-            ({"--style": "https://example.org/a.jpg"}, 2, "is a URL; save the picture"),
+            ({"--style": "https://example.org/a.jpg"}, 2, "is a URL; save it first"),
             ({"--style": tmp_path / "empty"}, 2, "is a folder"),
             ({"--style": tmp_path / "text.jpg"}, 1, "no readable picture"),
             ({"--content": tmp_path / "empty"}, 2, "no pictures in"),

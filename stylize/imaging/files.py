@@ -55,8 +55,12 @@ def check_file(path: Path) -> None:
     """Raise UsageError where `path` is no file."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder; a file is wanted here")
-    if not path.exists():
-        raise UsageError(f"no such file: {path}")
+    if path.exists():
+        return
+    if path.parts[0].lower() in ("http:", "https:"):
+        url = str(path).replace(":/", "://", 1)  # a path has no empty folder between
+        raise UsageError(f"{url} is a URL; save it first, and give the file")
+    raise UsageError(f"no such file: {path}")
 
 
 def open_picture(path: Path, enough: int | None = None) -> Image.Image:
