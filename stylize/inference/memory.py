@@ -17,7 +17,7 @@ import psutil
 
 from stylize.errors import StylizeError, UsageError
 from stylize.inference.layout import store_shape
-from stylize.networks.plan import MIN_SIDE, Plan
+from stylize.networks.plan import Plan, missing_pixels
 
 ROWS = 32
 """Full-resolution rows of a band at the most, where memory does not decide: from 16 to 64 a picture
@@ -35,13 +35,14 @@ WHOLE_BYTES = {
     ("torch", "tf32"): 800,
     ("torch", "bf16"): 800,
     ("torch", "fp16"): 800,
-    ("openvino", "fp32"): 650,
+    ("openvino", "fp32"): 500,
     ("openvino", "bf16"): 190,
     ("openvino", "fp16"): 190,
 }
 """Bytes a pixel that a pass over the whole picture takes, by backend and precision, for a network
-of width 1 (measured: torch in float32 718; OpenVINO 590 to 630, in bfloat16 155 to 185; torch's
-half precisions are taken to need no more, and OpenVINO's float16 as much as its bfloat16)."""
+of width 1 (measured: torch in float32 718; OpenVINO 429 to 482, in bfloat16 155 to 185 when it
+still kept a plane more; torch's half precisions are taken to need no more, and OpenVINO's float16
+as much as its bfloat16)."""
 
 FULL_PRECISION_BYTES = 128 << 20
 """Stores up to this size, full resolution not counted, keep single precision, for pictures of up to
@@ -132,7 +133,8 @@ def cut_picture(
     Raises:
         UsageError: the budget does not suffice even with the store in a file.
     """
-    high, wide = (max(side, MIN_SIDE) for side in (max(height, width), min(height, width)))
+    sides = max(height, width), min(height, width)
+    high, wide = (side + missing_pixels(side) for side in sides)
     least, most = (math.prod(store_shape(plan, high, wide, finest)) for finest in (2, 1))
     row_bytes = WORKING_ACTIVATIONS * plan.stages[0].out_channels * wide * 4
     pictures = height * width * pixel_bytes

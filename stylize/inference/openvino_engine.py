@@ -21,7 +21,7 @@ from stylize.inference.openvino_backend import OpenVINOBackend
 from stylize.inference.openvino_graph import network_graph
 from stylize.inference.streaming import Progress, Streamer
 from stylize.networks.ground import ground_at, ground_strength
-from stylize.networks.plan import MIN_SIDE
+from stylize.networks.plan import missing_pixels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,7 +84,7 @@ class OpenVINOEngine:
 
     def _restyle_whole(self, picture: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         height, width = picture.shape[:2]
-        missing = [(0, max(0, MIN_SIDE - side)) for side in (height, width)]
+        missing = [(0, missing_pixels(side)) for side in (height, width)]
         if any(after for _, after in missing):
             picture = np.pad(picture, [*missing, (0, 0)], mode="edge")
         self._add_ground(picture)

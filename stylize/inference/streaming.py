@@ -39,7 +39,7 @@ from stylize.inference.layout import (
     store_shape,
 )
 from stylize.networks.ground import ground_at, ground_strength
-from stylize.networks.plan import EPS, MIN_SIDE, Plan, Stage
+from stylize.networks.plan import EPS, Plan, Stage, missing_pixels
 
 if TYPE_CHECKING:
     from stylize.inference.memory import Cut
@@ -104,7 +104,7 @@ class _Run:
         self.on_progress = streamer.on_progress
         self.turned = turned
         self.result = result
-        missing = [(0, max(0, MIN_SIDE - side)) for side in source.shape[:2]]
+        missing = [(0, missing_pixels(side)) for side in source.shape[:2]]
         if any(after for _, after in missing):
             source = np.pad(source, [*missing, (0, 0)], mode="edge")
         self.source = source

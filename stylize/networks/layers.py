@@ -10,7 +10,7 @@ from torch import Tensor, distributed, nn
 
 from stylize.devices import is_exporting
 from stylize.networks.ground import FLAT, ground_tiles
-from stylize.networks.plan import MIN_SIDE, Stage
+from stylize.networks.plan import Stage, missing_pixels
 from stylize.ops.convolution import Convolution, convolve_enlarged, pays
 from stylize.ops.extend import extend
 from stylize.ops.instance_norm import instance_norm
@@ -154,16 +154,9 @@ class ConvStage(nn.Module):
         return normalised
 
 
-def extend_edges(picture: Tensor, side: int = MIN_SIDE) -> Tensor:
-    """Repeat the last row and column until both sides have at least `side` pixels.
-
-    Args:
-        picture: (N, C, H, W).
-
-    Returns:
-        (N, C, max(H, side), max(W, side)).
-    """
-    down, right = (max(0, side - n) for n in picture.shape[-2:])
+def extend_edges(picture: Tensor) -> Tensor:
+    """(N, C, H, W) -> the same, sides that are too short for the network extended by their last."""
+    down, right = (missing_pixels(side) for side in picture.shape[-2:])
     if not (down or right):
         return picture
     return F.pad(picture, [0, right, 0, down], mode="replicate")

@@ -26,8 +26,8 @@ MAX_GROUND = 2.0
 """Bound of the ground's strength: beyond, little is left to be seen of the photo."""
 
 MIN_SIDE = 8
-"""Shorter sides are edge-extended to this many pixels: two strides leave 2, and reflection padding
-by 1 needs 2; the first convolution pads by 4 and needs 5."""
+"""The least that the network takes: two strides leave 2 pixels, and reflection padding by 1 needs
+2; the first convolution pads by 4 and needs 5. Shorter sides are extended: `missing_pixels`."""
 
 EPS = 1e-5
 """Added to every variance, of instance and of batch norm."""
@@ -35,6 +35,20 @@ EPS = 1e-5
 INPUT_SHIFT = -0.5
 """Added to the 0..1 picture first: centred values round less in bfloat16. Instance norm removes any
 constant, so this costs the network nothing."""
+
+
+def missing_pixels(side: int) -> int:
+    """Pixels by which a side is extended, its last one repeated: one below MIN_SIDE to twice that.
+
+    With MIN_SIDE the middle of the network would have planes of two numbers, which instance norm
+    sets a standard deviation apart, be they as near as rounding: a photo of 1 x 7 px came out 40
+    levels of 255 apart on two backends, and with twice MIN_SIDE a tenth of a level.
+
+    Example:
+        >>> [missing_pixels(side) for side in (1, 7, 8, 9)]
+        [15, 9, 0, 0]
+    """
+    return 0 if side >= MIN_SIDE else 2 * MIN_SIDE - side
 
 
 @dataclass(frozen=True)

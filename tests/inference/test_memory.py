@@ -22,7 +22,7 @@ from stylize.inference.memory import (
     cut_picture,
     parse_memory,
 )
-from stylize.networks.plan import Plan, make_plan
+from stylize.networks.plan import Plan, make_plan, missing_pixels
 
 GIB = 1 << 30
 PLAN = make_plan()
@@ -75,9 +75,10 @@ def test_what_is_chosen_fits_the_budget(height: int, width: int, power: int) -> 
         # What it asks for does suffice.
         cut_picture(PLAN, height, width, 6, int(least[1]) << 20, 64 * GIB)
         return
-    row = memory.WORKING_ACTIVATIONS * 32 * max(8, min(height, width)) * 4
+    sides = max(height, width), min(height, width)
+    high, wide = (side + missing_pixels(side) for side in sides)
+    row = memory.WORKING_ACTIVATIONS * 32 * wide * 4
     bands = cut.rows * row
-    high, wide = (max(8, side) for side in (max(height, width), min(height, width)))
     in_memory = 0 if cut.on_disk else store_bytes(PLAN, high, wide, cut)
     assert height * width * 6 + in_memory + bands <= budget
     assert LEAST_ROWS <= cut.rows <= ROWS

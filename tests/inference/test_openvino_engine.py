@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
@@ -50,17 +50,16 @@ def pair(request: pytest.FixtureRequest, trained: Trained) -> tuple[Stylizer, St
 def test_every_size_is_as_with_torch(
     pair: tuple[Stylizer, Stylizer], height: int, width: int, seed: int
 ) -> None:
-    # Planes of up to four numbers in the middle are held to it without a ground: with one, 3 x 4 px
-    # was 3.2e-5 off, from 6 px on 1.4e-5 (a scan of 1,440).
-    assume(not pair[0].card.ground or min(height, width) >= 6)
     pixels = np.random.default_rng(seed).random((height, width, 3), np.float32)
     found, expected = (one.restyle(pixels) for one in pair)
     # Sums in another order: some hundred roundings of 2^-24 on values of up to 10, enlarged by the
-    # norms' 1 / deviation. In a strip of one pixel, extended to equal rows, a plane in the middle
-    # has two or three numbers, and each instance norm enlarges what rounding put between them: of
-    # all 1,400 strips that are drawn from here 1.9e-3 is the most, half a level of a file.
-    strip = pair[0].card.norm == "instance" and min(height, width) == 1
-    np.testing.assert_allclose(found, expected, atol=1 / 255 if strip else 2e-5, rtol=0)
+    # norms' 1 / deviation: 5e-6 at most of 7,130 small pictures. But in a strip of one pixel, which
+    # is extended to equal rows, a plane in the middle has three or four numbers, and each instance
+    # norm enlarges what rounding put between them, unless a ground tells the rows apart: of the
+    # 1,390 strips that are drawn from here 6e-4 is the most, a seventh of a level of a file.
+    card = pair[0].card
+    strip = card.norm == "instance" and not card.ground and min(height, width) == 1
+    np.testing.assert_allclose(found, expected, atol=2e-3 if strip else 2e-5, rtol=0)
 
 
 @pytest.fixture(scope="module", params=[0.0, 0.2], ids=["instance", "grounded"])
@@ -89,7 +88,7 @@ def test_the_smallest_sizes_are_as_with_torch(
     pixels = np.random.default_rng(seed).random((height, width, 3), np.float32)
     found, expected = (one.restyle(pixels) for one in calm_pair)
     assert np.ptp(expected) > 0.01 or height == width == 1  # the picture is not lost in eps
-    # As above; of 3,136 pictures of up to 14 px 3.3e-6 is the most, strips of one pixel among them.
+    # As above; of 5,680 small pictures 2.7e-6 is the most, strips of one pixel among them.
     np.testing.assert_allclose(found, expected, atol=2e-5, rtol=0)
 
 

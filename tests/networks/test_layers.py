@@ -38,10 +38,12 @@ def test_relu_and_residual_follow_in_that_order() -> None:
 
 
 def test_extend_edges_repeats_the_last_row_and_column() -> None:
-    picture = torch.arange(6.0).reshape(1, 1, 2, 3)
-    extended = extend_edges(picture, 4)
-    assert extended[0, 0].tolist() == [[0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5], [3, 4, 5, 5]]
-    assert extend_edges(extended, 4) is extended
+    picture = torch.arange(16.0).reshape(1, 1, 2, 8)
+    extended = extend_edges(picture)
+    assert torch.equal(extended[0, 0, :2], picture[0, 0])  # 8 px suffice; fewer become 16
+    assert torch.equal(extended[0, 0, 2:], picture[0, 0, 1:].expand(14, 8))
+    assert torch.equal(extend_edges(picture.mT), extended.mT)
+    assert extend_edges(extended) is extended
 
 
 def test_old_checkpoints_with_running_statistics_load() -> None:
