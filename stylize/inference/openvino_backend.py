@@ -211,8 +211,7 @@ def _measuring_graph(inputs: list[AnyBand], kind: npt.DTypeLike) -> ov.Model:
     band, center = map(_any_size, inputs)
     x = op.subtract(band, center)
     mean = op.reduce_mean(x, op.constant([0, 1]), True)
-    distance = op.subtract(x, mean)
-    m2 = op.reduce_sum(op.multiply(distance, distance), op.constant([0, 1]), False)
+    m2 = op.reduce_sum(op.squared_difference(x, mean), op.constant([0, 1]), False)
     return ov.Model([op.convert(x, kind), mean, m2], [band, center], "measure")
 
 
