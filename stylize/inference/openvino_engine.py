@@ -136,7 +136,8 @@ class OpenVINOEngine:
                 return self._core.import_model(content, "CPU", self._settings())
             except RuntimeError:  # an entry that this OpenVINO does not take is made anew
                 pass
-        compiled = self._compile(network_graph(self.model.card.plan, self.model.arrays))
+        keeps = self.precision != "fp32"
+        compiled = self._compile(network_graph(self.model.card.plan, self.model.arrays, keeps))
         stream = io.BytesIO()
         compiled.export_model(stream)
         compile_cache.store(key, stream.getvalue())

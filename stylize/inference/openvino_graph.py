@@ -30,15 +30,19 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 _TO_NCHW, _TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
 
 
-def network_graph(plan: Plan, arrays: Arrays) -> ov.Model:
+def network_graph(plan: Plan, arrays: Arrays, keeps_distance: bool = False) -> ov.Model:
     """The whole network, every size open.
+
+    `keeps_distance` from the mean in instance norm, as half precisions do until they are measured
+    without: it costs a plane of memory, and its way there and back.
 
     Input `photo`: (N, H, W, 3), float32, RGB in 0..1 with its ground added, sides of 8 px at the
     least. Output `restyled`: (N, H', W', 3), clamped to 0..1; H' and W' are H and W to the next
     multiple of 4, and what is beyond H and W is to be cut off.
     """
     photo = op.parameter([-1, -1, -1, 3], np.float32, name="photo")
-    return ov.Model([_restyled(plan, arrays, photo)], [photo], f"stylize-{plan.norm}")
+    restyled = _restyled(plan, arrays, photo, keeps_distance)
+    return ov.Model([restyled], [photo], f"stylize-{plan.norm}")
 
 
 def exported_graph(plan: Plan, arrays: Arrays) -> ov.Model:
@@ -105,14 +109,14 @@ def stage_bias(stage: Stage, arrays: Arrays) -> Floats | None:
     return np.tile(bias, 2) if stage.makes_colours else bias
 
 
-def _restyled(plan: Plan, arrays: Arrays, photo: Any) -> Any:
+def _restyled(plan: Plan, arrays: Arrays, photo: Any, keeps_distance: bool = False) -> Any:
     """(N, H, W, 3) in 0..1 -> (N, H', W', 3), clamped."""
     x = op.transpose(op.add(photo, _vector([INPUT_SHIFT] * 3, 3)), op.constant(_TO_NCHW))
     before = x
     for stage in plan.stages:
         padded = _padded(x, stage, axes=(2, 3))
         y = _convolved(padded, stage, kernel(stage, arrays), stage_bias(stage, arrays))
-        y = _normalised(y, stage, arrays)
+        y = _normalised(y, stage, arrays, keeps_distance)
         if stage.relu:
             y = op.relu(y)
         if stage.residual:
@@ -164,7 +168,7 @@ def _convolved(
     return y if bias is None else op.add(y, _vector(bias, 1))
 
 
-def _normalised(y: Any, stage: Stage, arrays: Arrays) -> Any:
+def _normalised(y: Any, stage: Stage, arrays: Arrays, keeps_distance: bool) -> Any:
     if stage.norm == "none":
         return y
     gamma, beta = (
@@ -172,16 +176,21 @@ def _normalised(y: Any, stage: Stage, arrays: Arrays) -> Any:
     )
     if stage.norm == "instance":
         # OpenVINO's own MVN adds up a plane in single numbers, one by one: 59 dB at 1920 x 1080
-        # where this gives 91, and 6/255 off at 6 megapixels. The distance from the mean is taken
-        # twice, as keeping it costs more: a plane of memory, and its way there and back.
+        # where this gives 91, and 6/255 off at 6 megapixels.
         mean = op.reduce_mean(y, op.constant([2, 3]), True)
-        var = op.reduce_mean(op.squared_difference(y, mean), op.constant([2, 3]), True)
+        distance = op.subtract(y, mean)
+        # Used once only, the distance is taken where it is used.
+        if keeps_distance:
+            squares = op.multiply(distance, distance)
+        else:
+            squares = op.squared_difference(y, mean)
+        var = op.reduce_mean(squares, op.constant([2, 3]), True)
         eps, power, none = (op.constant(np.float32(x)) for x in (EPS, -0.5, 0))
         scale = op.power(op.add(var, eps), power)
         largest = op.reduce_max(op.abs(mean), op.constant([1]), True)
         rounding = op.multiply(largest, op.constant(np.float32(ROUNDING)))
         flat = op.less_equal(var, op.multiply(rounding, rounding))
-        y = op.multiply(op.subtract(y, mean), op.select(flat, none, scale))
+        y = op.multiply(distance, op.select(flat, none, scale))
     else:
         mean, var = (
             arrays[f"{stage.name}.norm.running_{x}"].astype(float) for x in ("mean", "var")
