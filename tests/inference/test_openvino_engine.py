@@ -24,7 +24,7 @@ from stylize.imaging.geometry import shrink_to
 from stylize.inference import compile_cache
 from stylize.inference.memory import WHOLE_BYTES
 from stylize.inference.stylizer import Stylizer
-from stylize.model_file import read_card, write_model
+from stylize.model_file import read_card, read_model, write_model
 from tests.conftest import Trained, make_picture
 
 pytest.importorskip("openvino")
@@ -33,7 +33,7 @@ import openvino as ov
 
 from stylize.inference import openvino_engine
 from stylize.inference.openvino_engine import cpu_precisions
-from stylize.inference.openvino_graph import enlarging_kernel, paired_kernel
+from stylize.inference.openvino_graph import enlarging_kernel, network_graph, paired_kernel
 
 
 @pytest.fixture(scope="module", params=["instance", "batch", "grounded"])
@@ -313,3 +313,15 @@ def test_rewritten_kernels_give_the_same(seed: int) -> None:
     found = torch.nn.functional.conv2d(x, pairs, stride=(1, 2))  # (1, 6, 4, 3)
     found = found.reshape(1, 2, 3, 4, 3).permute(0, 2, 3, 4, 1).flatten(3)
     torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+
+
+def test_a_distance_that_is_kept_is_the_one_taken_twice(trained: Trained) -> None:
+    model = read_model(trained.instance)
+    photo = np.random.default_rng(0).random((1, 48, 40, 3), np.float32)
+    core, settings = ov.Core(), {"INFERENCE_PRECISION_HINT": "f32"}
+    found = []
+    for keeps in (False, True):
+        graph = network_graph(model.card.plan, model.arrays, keeps)
+        found.append(core.compile_model(graph, "CPU", settings)([photo])[0].copy())
+    # The same roundings, but for what is fused: as between backends.
+    np.testing.assert_allclose(found[0], found[1], atol=2e-5, rtol=0)
