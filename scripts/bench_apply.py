@@ -8,6 +8,7 @@ On a GPU the network alone is also held against torch.compile. Prints Markdown.
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import statistics
 import subprocess
@@ -101,21 +102,25 @@ def network_alone(rounds: int, precision: str) -> None:
     network.load_state_dict(read_model(find_style(DEFAULT_STYLE)).tensors())
     network = network.to(device)
 
-    def plain(run: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        with torch.inference_mode():
+    def plain(run: Callable[[torch.Tensor], torch.Tensor], halves: bool = False) -> torch.Tensor:
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=halves):
             batch = torch.from_numpy(pixels).to(device).permute(2, 0, 1)[None].float() / 255
-            return (run(batch) * 255).round().byte().cpu()
+            return (run(batch).clamp(0, 1) * 255).round().byte().cpu()
 
     calls: dict[str, Callable[[], object]] = {"plain, torch eager": lambda: plain(network)}
     if device == "cuda":
         compiled = torch.compile(network)
         calls["plain, torch.compile"] = lambda: plain(compiled)
+        in_halves = torch.compile(copy.deepcopy(network).to(memory_format=torch.channels_last))
+        calls["plain, torch.compile, bf16"] = lambda: plain(in_halves, halves=True)
     backends = ["torch"] + (["openvino"] if has_openvino() else [])
     for backend in backends:
         stylizer = Stylizer(backend=backend, precision=precision)
         name = f"stylize, {backend}, {stylizer.engine.precision}"
         calls[name] = lambda s=stylizer: s.restyle(pixels)  # type: ignore[misc]
-    median_seconds(calls, 1)  # the first call pays for what later ones share
+    for call in calls.values():  # the first calls pay for what later ones share
+        for _ in range(12 if device == "cuda" else 1):
+            call()
     seconds = median_seconds(calls, rounds)
     base = seconds["plain, torch eager"]
     print("\n| network alone, 1920x1080 | seconds | times as fast |\n|---|---:|---:|")

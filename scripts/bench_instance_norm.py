@@ -1,7 +1,7 @@
 """Time instance norm + ReLU + residual against torch, and print a Markdown table: `make bench`.
 
     python scripts/bench_instance_norm.py                  # on CUDA where there is a GPU, else CPU
-    python scripts/bench_instance_norm.py --compile        # torch.compile beside it (CUDA; slow)
+    python scripts/bench_instance_norm.py --compile 64     # torch.compile beside it (CUDA; slow)
     python scripts/bench_instance_norm.py --channels 64    # a third of the CUDA table at a time
 
 All routes take turns within one process, and what counts are ratios of medians, so that a machine
@@ -181,14 +181,14 @@ def cpu_table(runs: int) -> None:
         print(f"| {' | '.join(cells)} | {min(seconds[1:]) / seconds[0]:.1f} |", flush=True)
 
 
-def cuda_table(runs: int, with_compile: bool, channels: Sequence[int]) -> None:
+def cuda_table(runs: int, to_compile: Sequence[int], channels: Sequence[int]) -> None:
     """GPU and host microseconds, bandwidth, and ratios to ours."""
     bandwidth = copy_bandwidth()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, CUDA {torch.version.cuda}; ")
     print(f"a copy moves {bandwidth / 1e9:.0f} GB/s\n")
     print("| shape | type | layout | | us | host us | GB/s | % of copy | eager / ours |", end="")
     print(" compile / ours |\n|---|---|---|---|---:|---:|---:|---:|---:|---:|")
-    compiled = torch.compile(eager, dynamic=False) if with_compile else None
+    compiled = torch.compile(eager, dynamic=False)
     for case in cuda_cases(channels):
         seconds = cuda_seconds(case.call(ours, torch.device("cuda")), runs)
         host = host_seconds(case.call(ours, torch.device("cuda")), runs)
@@ -202,10 +202,12 @@ def cuda_table(runs: int, with_compile: bool, channels: Sequence[int]) -> None:
             f"{100 * rate / bandwidth:.0f}",
             f"{plain / seconds:.2f}",
         ]
-        if compiled is not None and case.shape[0] == 1:
+        if case.shape[0] == 1 and case.shape[1] in to_compile:
             torch._dynamo.reset()
             found = cuda_seconds(case.call(compiled, torch.device("cuda")), runs)
             cells.append(f"{found / seconds:.2f}")
+        else:
+            cells.append("")
         print(f"| {' | '.join(cells)} |", flush=True)
         torch.cuda.empty_cache()
 
@@ -214,7 +216,7 @@ def main() -> None:
     """Print the table of the device there is."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=15)
-    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--compile", type=int, nargs="*", default=(), help="for these widths")
     parser.add_argument("--channels", type=int, nargs="+", default=(32, 64, 128))
     arguments = parser.parse_args()
     if torch.cuda.is_available():

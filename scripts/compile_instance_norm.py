@@ -24,7 +24,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from stylize.ops import triton_instance_norm as kernels
-from stylize.ops.cuda_instance_norm import Launch, plan_launch
+from stylize.ops.cuda_instance_norm import GRADIENT_TILE, TILE, Launch, plan_launch
 
 ARCHITECTURES = (75, 80, 90, 100)
 KERNELS = ("statistics", "normalise", "gradient_sums", "gradient")
@@ -40,7 +40,7 @@ def compile_kernel(
         "RELU": True,
         "ON_CHIP": launch.on_chip,
         "EPS": 1e-5,
-        "CHUNKS": triton.next_power_of_2(launch.chunks),
+        "MERGED": launch.merged,
         **launch.constants(torch.float32),
     }
     options = {key: constants.pop(key) for key in ("num_warps", "enable_fp_fusion")}
@@ -111,12 +111,13 @@ def main() -> None:
         _, channels, height, width = shape
         pixels = height * width
         strides = (pixels * channels, *((1, channels) if channels_last else (pixels, 1)))
-        launch = plan_launch(shape, strides, 132)
         sizes = {"channels": channels, "pixels": pixels, "gamma_n": 0, "beta_n": 0}
-        sizes |= {"chunks": launch.chunks, "chunk_pixels": launch.chunk_pixels}
         for tensor in ("x", "y", "r", "g", "dx"):
             sizes |= {f"{tensor}_{axis}": s for axis, s in zip("ncp", strides, strict=True)}
         for name in KERNELS:
+            tile = GRADIENT_TILE if name.startswith("gradient") else TILE
+            launch = plan_launch(shape, strides, 132, tile)
+            sizes |= {"chunks": launch.chunks, "chunk_pixels": launch.chunk_pixels}
             if launch.on_chip and name in ("statistics", "gradient_sums"):
                 continue  # on chip, the other two make their own sums
             for architecture in arguments.architectures:

@@ -85,11 +85,13 @@ def instance_norm(
     if is_exporting():
         return _as_aten(x, weight, bias, eps, relu, residual)
     # A registered operator costs some 40 us a call on the host, a Function 10; only a compiler
-    # needs the operator.
+    # needs the operator. A Function with `setup_context` costs more: torch binds its signature.
     if torch.compiler.is_compiling():
         y: Tensor = torch.ops.stylize.instance_norm(x, weight, bias, eps, relu, residual)[0]
-    elif _route(x.device.type) == "triton" or _wants_gradient(x, weight, bias, residual):
+    elif _wants_gradient(x, weight, bias, residual):
         y = _InstanceNorm.apply(x, weight, bias, eps, relu, residual)[0]
+    elif _route(x.device.type) == "triton":
+        y = _forward(x, weight, bias, eps, relu, residual)[0]
     else:
         y = _forward_only(x, weight, bias, eps, relu, residual)
     return y
@@ -352,8 +354,13 @@ def _reduce_to(sums: Tensor, parameter: Tensor) -> Tensor:
 class _InstanceNorm(torch.autograd.Function):
     """The operator as eager mode calls it."""
 
-    forward = staticmethod(_forward)
-    setup_context = staticmethod(_save)
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """As `_forward`."""
+        output = _forward(*inputs)
+        _save(ctx, inputs, output)
+        return output
+
     backward = staticmethod(once_differentiable(_differentiate))  # type: ignore[assignment]
 
 

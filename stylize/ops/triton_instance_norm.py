@@ -6,7 +6,10 @@ one channel and a run of pixels, in channels_last a run of channels.
 
 Small planes stay on chip: one kernel, one read, one write. Large ones are split into chunks over
 many blocks: a first kernel leaves mean and M2 of each chunk, a second merges them, every block in
-the same order, and normalises; no atomics, so every run gives the same bits. Traffic in planes:
+the same order, and normalises; no atomics, so every run gives the same bits. Within a chunk each
+place of the tile keeps its own mean and M2 (Welford's), and only the last step adds up over threads.
+The second kernel goes from each chunk's end to its beginning: what the first one read last is what
+the cache still holds. Traffic in planes:
 forward 3 (x twice, y), backward 5 (x and the gradient twice, dx).
 
 Means are of x minus the plane's first element. A constant plane is then exactly zero, and a plane
@@ -23,9 +26,8 @@ import triton.language as tl
 
 
 @triton.jit
-def _locate(chunks, channels, BLOCK_C: tl.constexpr):
+def _locate(program, chunks, channels, BLOCK_C: tl.constexpr):
     """Program number -> (chunk, instance, channels of the tile). Chunks of a plane lie together."""
-    program = tl.program_id(0)
     groups = tl.cdiv(channels, BLOCK_C)
     chunk = program % chunks
     group = (program // chunks) % groups
@@ -86,20 +88,37 @@ def _relu(y):
 
 
 @triton.jit
-def _merge(
-    mean_parts, m2_parts, n, c, channels, pixels, chunks, chunk_pixels, CHUNKS: tl.constexpr
+def _parts(
+    first, n, c, channels, pixels, chunks, chunk_pixels, MERGED: tl.constexpr, ACC: tl.constexpr
 ):
-    """Chan's formula over all chunks of the tile's planes: mean and M2, (1, BLOCK_C)."""
-    k = tl.arange(0, CHUNKS)[:, None]
+    """Of the MERGED chunks from `first` on: which exist, where their results lie, their pixels."""
+    k = first + tl.arange(0, MERGED)[:, None]
     valid = (k < chunks) & (c < channels)
-    offsets = (n * chunks + k) * channels + c
-    means = tl.load(mean_parts + offsets, mask=valid, other=0.0)
-    m2s = tl.load(m2_parts + offsets, mask=valid, other=0.0)
-    counts = tl.minimum(chunk_pixels, pixels - k * chunk_pixels).to(means.dtype)
-    counts = tl.where(valid, counts, 0.0)
-    mean = tl.sum(means * counts, 0)[None, :] / pixels
-    e = means - mean
-    return mean, tl.sum(m2s + counts * e * e, 0)[None, :]
+    counts = tl.minimum(chunk_pixels, pixels - k * chunk_pixels).to(ACC)
+    return valid, (n * chunks + k) * channels + c, tl.where(valid, counts, 0.0)
+
+
+@triton.jit
+def _merge(
+    mean_parts, m2_parts, n, c, channels, pixels, chunks, chunk_pixels,
+    MERGED: tl.constexpr, BLOCK_C: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """Chan's formula over all chunks of the tile's planes: mean and M2, (1, BLOCK_C)."""
+    sums = tl.zeros([MERGED, BLOCK_C], ACC)
+    for first in range(0, chunks, MERGED):
+        valid, offsets, counts = _parts(
+            first, n, c, channels, pixels, chunks, chunk_pixels, MERGED, ACC
+        )
+        sums += tl.load(mean_parts + offsets, mask=valid, other=0.0) * counts
+    mean = tl.sum(sums, 0)[None, :] / pixels
+    m2s = tl.zeros([MERGED, BLOCK_C], ACC)
+    for first in range(0, chunks, MERGED):
+        valid, offsets, counts = _parts(
+            first, n, c, channels, pixels, chunks, chunk_pixels, MERGED, ACC
+        )
+        e = tl.load(mean_parts + offsets, mask=valid, other=0.0) - mean
+        m2s += tl.load(m2_parts + offsets, mask=valid, other=0.0) + counts * e * e
+    return mean, tl.sum(m2s, 0)[None, :]
 
 
 @triton.jit
@@ -108,27 +127,31 @@ def statistics_kernel(
     channels, pixels, x_n, x_c, x_p, chunks, chunk_pixels,
     ACC: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Mean and M2 of one chunk; tiles merge into them by Chan's formula."""
-    chunk, n, c = _locate(chunks, channels, BLOCK_C)
+    """Mean and M2 of one chunk: Welford's for each place of the tile, then Chan's over the places."""
+    chunk, n, c = _locate(tl.program_id(0), chunks, channels, BLOCK_C)
     planes = _planes(x, n, c, x_n, x_c)
     shift = tl.load(planes, mask=c < channels, other=0.0).to(ACC)
     begin = chunk * chunk_pixels
     end = tl.minimum(begin + chunk_pixels, pixels)
-    mean = tl.zeros([1, BLOCK_C], ACC)
-    m2 = tl.zeros([1, BLOCK_C], ACC)
+    mean = tl.zeros([BLOCK_P, BLOCK_C], ACC)
+    m2 = tl.zeros([BLOCK_P, BLOCK_C], ACC)
     for first in range(begin, end, BLOCK_P):
         valid = _valid(first, end, c, channels, BLOCK_P)
         value = tl.load(_tile(planes, first, x_p, BLOCK_P), mask=valid, other=0.0).to(ACC)
-        d = tl.where(valid, value - shift, 0.0)
-        count = tl.minimum(BLOCK_P, end - first).to(ACC)
-        before = tl.cast(first - begin, ACC)
-        tile_mean, tile_m2 = _moments(d, valid, count)
-        delta = tile_mean - mean
-        part = count / (before + count)
-        mean += delta * part
-        m2 += tile_m2 + delta * delta * (before * part)
+        count = tl.cast((first - begin) // BLOCK_P + 1, ACC)
+        d = value - shift
+        delta = tl.where(valid, d - mean, 0.0)
+        mean += delta * (1.0 / count)
+        m2 += delta * (d - mean)
+    place = tl.arange(0, BLOCK_P)[:, None]
+    counts = tl.cast(
+        (end - begin - place + BLOCK_P - 1) // BLOCK_P, ACC
+    )  # of values, for each place
+    together = tl.sum(mean * counts, 0)[None, :] / tl.cast(end - begin, ACC)
+    e = mean - together
+    m2 = tl.sum(m2 + counts * e * e, 0)[None, :]
     offsets = (n * chunks + chunk) * channels + c
-    tl.store(mean_parts + offsets, mean, mask=c < channels)
+    tl.store(mean_parts + offsets, together, mask=c < channels)
     tl.store(m2_parts + offsets, m2, mask=c < channels)
 
 
@@ -138,15 +161,13 @@ def normalise_kernel(
     channels, pixels, x_n, x_c, x_p, y_n, y_c, y_p, r_n, r_c, r_p, gamma_n, beta_n,
     chunks, chunk_pixels,
     EPS: tl.constexpr, RELU: tl.constexpr, ON_CHIP: tl.constexpr,
-    ACC: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, CHUNKS: tl.constexpr,
+    ACC: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, MERGED: tl.constexpr,
 ):  # fmt: skip
     """Normalise one chunk. ON_CHIP: the chunk is the plane and the tile, its statistics made here.
 
-    Chunks are taken from the last to the first: what the statistics kernel read last is what the
-    cache still holds. EPS is compiled in: as an argument it would be rounded to float32.
+    EPS is compiled in: as an argument it would be rounded to float32.
     """
-    chunk, n, c = _locate(chunks, channels, BLOCK_C)
-    chunk = chunks - 1 - chunk
+    chunk, n, c = _locate(tl.num_programs(0) - 1 - tl.program_id(0), chunks, channels, BLOCK_C)
     planes = _planes(x, n, c, x_n, x_c)
     shift = tl.load(planes, mask=c < channels, other=0.0).to(ACC)
     begin = chunk * chunk_pixels
@@ -158,8 +179,9 @@ def normalise_kernel(
         mean, m2 = _moments(d, valid, pixels)
     else:
         mean, m2 = _merge(
-            mean_parts, m2_parts, n, c, channels, pixels, chunks, chunk_pixels, CHUNKS
-        )
+            mean_parts, m2_parts, n, c, channels, pixels, chunks, chunk_pixels,
+            MERGED, BLOCK_C, ACC,
+        )  # fmt: skip
     rstd = 1.0 / tl.sqrt(m2 / pixels + EPS)
     if chunk == 0:
         tl.store(mean_out + n * channels + c, mean, mask=c < channels)
@@ -167,7 +189,9 @@ def normalise_kernel(
     g = _parameter(gamma, n, gamma_n, c, channels, 1.0, ACC)
     b = _parameter(beta, n, beta_n, c, channels, 0.0, ACC)
     out = _planes(y, n, c, y_n, y_c)
-    for first in range(begin, end, BLOCK_P):
+    tiles = tl.cdiv(end - begin, BLOCK_P)
+    for tile in range(0, tiles):
+        first = begin + (tiles - 1 - tile) * BLOCK_P
         if not ON_CHIP:
             valid = _valid(first, end, c, channels, BLOCK_P)
             value = tl.load(_tile(planes, first, x_p, BLOCK_P), mask=valid, other=0.0).to(ACC)
@@ -217,33 +241,40 @@ def gradient_sums_kernel(
     RELU: tl.constexpr, ACC: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Sums of the gradient, and of the gradient times the normalised value, over one chunk."""
-    chunk, n, c = _locate(chunks, channels, BLOCK_C)
+    chunk, n, c = _locate(tl.program_id(0), chunks, channels, BLOCK_C)
     planes, grads = _planes(x, n, c, x_n, x_c), _planes(grad, n, c, g_n, g_c)
     shift, mean, rstd, g, b = _saved(
         planes, mean_in, rstd_in, gamma, beta, n, c, channels, gamma_n, beta_n, ACC
     )
     begin = chunk * chunk_pixels
     end = tl.minimum(begin + chunk_pixels, pixels)
-    total = tl.zeros([1, BLOCK_C], ACC)
-    dot = tl.zeros([1, BLOCK_C], ACC)
+    totals = tl.zeros([BLOCK_P, BLOCK_C], ACC)
+    dots = tl.zeros([BLOCK_P, BLOCK_C], ACC)
     for first in range(begin, end, BLOCK_P):
         _, dy, normalised = _gradient_tile(
             planes, grads, first, end, c, channels, x_p, g_p, shift, mean, rstd, g, b,
             RELU, ACC, BLOCK_P,
         )  # fmt: skip
-        total += tl.sum(dy, 0)[None, :]
-        dot += tl.sum(dy * normalised, 0)[None, :]
+        totals += dy
+        dots += dy * normalised
+    total = tl.sum(totals, 0)[None, :]
+    dot = tl.sum(dots, 0)[None, :]
     offsets = (n * chunks + chunk) * channels + c
     tl.store(sum_parts + offsets, total, mask=c < channels)
     tl.store(dot_parts + offsets, dot, mask=c < channels)
 
 
 @triton.jit
-def _sum_parts(parts, n, c, channels, chunks, CHUNKS: tl.constexpr):
-    k = tl.arange(0, CHUNKS)[:, None]
-    offsets = (n * chunks + k) * channels + c
-    valid = (k < chunks) & (c < channels)
-    return tl.sum(tl.load(parts + offsets, mask=valid, other=0.0), 0)[None, :]
+def _sum_parts(
+    parts, n, c, channels, chunks,
+    MERGED: tl.constexpr, BLOCK_C: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    sums = tl.zeros([MERGED, BLOCK_C], ACC)
+    for first in range(0, chunks, MERGED):
+        k = first + tl.arange(0, MERGED)[:, None]
+        valid = (k < chunks) & (c < channels)
+        sums += tl.load(parts + (n * chunks + k) * channels + c, mask=valid, other=0.0)
+    return tl.sum(sums, 0)[None, :]
 
 
 @triton.jit
@@ -252,11 +283,10 @@ def gradient_kernel(
     channels, pixels, x_n, x_c, x_p, g_n, g_c, g_p, dx_n, dx_c, dx_p, gamma_n, beta_n,
     chunks, chunk_pixels,
     RELU: tl.constexpr, ON_CHIP: tl.constexpr,
-    ACC: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, CHUNKS: tl.constexpr,
+    ACC: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, MERGED: tl.constexpr,
 ):  # fmt: skip
     """Make dx of one chunk, and the two sums of its planes; ON_CHIP as in `normalise_kernel`."""
-    chunk, n, c = _locate(chunks, channels, BLOCK_C)
-    chunk = chunks - 1 - chunk
+    chunk, n, c = _locate(tl.num_programs(0) - 1 - tl.program_id(0), chunks, channels, BLOCK_C)
     planes, grads = _planes(x, n, c, x_n, x_c), _planes(grad, n, c, g_n, g_c)
     shift, mean, rstd, g, b = _saved(
         planes, mean_in, rstd_in, gamma, beta, n, c, channels, gamma_n, beta_n, ACC
@@ -271,13 +301,15 @@ def gradient_kernel(
         total = tl.sum(dy, 0)[None, :]
         dot = tl.sum(dy * normalised, 0)[None, :]
     else:
-        total = _sum_parts(sum_parts, n, c, channels, chunks, CHUNKS)
-        dot = _sum_parts(dot_parts, n, c, channels, chunks, CHUNKS)
+        total = _sum_parts(sum_parts, n, c, channels, chunks, MERGED, BLOCK_C, ACC)
+        dot = _sum_parts(dot_parts, n, c, channels, chunks, MERGED, BLOCK_C, ACC)
     if chunk == 0:
         tl.store(sum_out + n * channels + c, total, mask=c < channels)
         tl.store(dot_out + n * channels + c, dot, mask=c < channels)
     out = _planes(dx, n, c, dx_n, dx_c)
-    for first in range(begin, end, BLOCK_P):
+    tiles = tl.cdiv(end - begin, BLOCK_P)
+    for tile in range(0, tiles):
+        first = begin + (tiles - 1 - tile) * BLOCK_P
         if not ON_CHIP:
             valid, dy, normalised = _gradient_tile(
                 planes, grads, first, end, c, channels, x_p, g_p, shift, mean, rstd, g, b,

@@ -16,7 +16,14 @@ from stylize.networks import layers
 from stylize.networks.plan import NORMS, Norm
 from stylize.networks.transformer import TransformerNet
 from stylize.ops import convolution
-from stylize.ops.convolution import Convolution, convolve_enlarged, kernel_gradient, pays
+from stylize.ops.convolution import (
+    COLUMNS,
+    Convolution,
+    convolve_columns,
+    convolve_enlarged,
+    kernel_gradient,
+    pays,
+)
 from stylize.ops.extend import extend
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -214,3 +221,49 @@ def test_a_layer_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
         node = layer(x).grad_fn
         assert node is not None
         assert type(node).__name__ == name
+
+
+@given(
+    count=st.integers(1, 2),
+    rows=st.integers(9, 12),
+    columns=st.integers(1, 4),
+    channels=st.integers(1, 5),
+    made=st.integers(1, 5),
+    side=st.sampled_from((1, 5, 9)),
+    with_bias=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_columns_taken_together_give_torchs_numbers_and_derivatives(
+    count: int, rows: int, columns: int, channels: int, made: int, side: int, with_bias: bool
+) -> None:
+    x = draw(count, channels, rows, COLUMNS * columns + side - 1)
+    x = x.to(memory_format=torch.channels_last).requires_grad_()
+    weight = draw(made, channels, side, side).requires_grad_()
+    bias = draw(made).requires_grad_() if with_bias else None
+    expected, found = F.conv2d(x, weight, bias), convolve_columns(x, weight, bias)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    # Float64 sums of at most 405 products of size 1, added in another order.
+    torch.testing.assert_close(found, expected, atol=1e-11, rtol=0)
+    inputs = [tensor for tensor in (x, weight, bias) if tensor is not None]
+    grad = draw(*expected.shape)
+    for here, there in zip(
+        torch.autograd.grad(found, inputs, grad),
+        torch.autograd.grad(expected, inputs, grad),
+        strict=True,
+    ):
+        torch.testing.assert_close(here, there, atol=1e-11, rtol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("channels", "made"), [(3, 32), (32, 3), (32, 32)])
+@pytest.mark.parametrize("width", [40, 41])  # of whole columns, and not
+def test_layers_of_colours_on_a_gpu(channels: int, made: int, width: int) -> None:
+    layer = Convolution(channels, made, 9, bias=made == 3).double()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(draw(*parameter.shape))
+    x = draw(2, channels, 20, width).to(memory_format=torch.channels_last)
+    expected = layer(x)
+    # Float64 sums of 2592 products of size 1.
+    torch.testing.assert_close(layer.cuda()(x.cuda()).cpu(), expected, atol=1e-10, rtol=0)

@@ -32,6 +32,8 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 def _small_tiles() -> object:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cuda, "TILE", 64)
+        patch.setattr(cuda, "GRADIENT_TILE", 32)
+        patch.setattr(cuda, "MERGED", 4)
         patch.setattr(cuda, "ON_CHIP_TILE", 128)
         patch.setattr(cuda, "MAX_CHUNKS", 5)
         yield
@@ -233,13 +235,14 @@ def test_an_empty_batch_stays_empty() -> None:
     width=st.integers(1, 5000),
     interleaved=st.booleans(),
     processors=st.sampled_from((1, 4, 80, 132)),
+    tile=st.sampled_from((32, 64, 4096, 8192)),
 )
 def test_chunks_cover_every_pixel_once(
-    n: int, c: int, height: int, width: int, interleaved: bool, processors: int
+    n: int, c: int, height: int, width: int, interleaved: bool, processors: int, tile: int
 ) -> None:
     pixels = height * width
     strides = (pixels * c, 1, c) if interleaved else (pixels * c, pixels, 1)
-    launch = cuda.plan_launch(torch.Size((n, c, height, width)), strides, processors)
+    launch = cuda.plan_launch(torch.Size((n, c, height, width)), strides, processors, tile)
     assert (launch.chunks - 1) * launch.chunk_pixels < pixels
     assert launch.chunks * launch.chunk_pixels >= pixels
     assert launch.chunks <= cuda.MAX_CHUNKS
