@@ -49,12 +49,14 @@ def compile_kernel(
     attributes: dict[tuple[int, ...], list[list[object]]] = {}
     for index, argument in enumerate(kernel.arg_names):
         size = sizes.get(argument)
-        if argument in constants or argument == "residual" or size == 1:
+        # Both kinds of each: on chip without gamma and beta, streamed without a residual.
+        missing = ("gamma", "beta") if launch.on_chip else ("residual",)
+        if argument in constants or argument in missing or size == 1:
             signature[argument] = "constexpr"
-            values[argument] = {"residual": None}.get(argument, constants.get(argument, 1))
+            values[argument] = None if argument in missing else constants.get(argument, 1)
             continue
         if size is None:
-            pointer = dtype if argument in ("x", "y", "grad", "dx") else "fp32"
+            pointer = dtype if argument in ("x", "y", "residual", "grad", "dx") else "fp32"
             signature[argument] = f"*{pointer}"
         else:
             signature[argument] = "i64" if size >= 2**31 else "i32"

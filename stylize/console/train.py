@@ -70,7 +70,7 @@ def run_training(
         )
     show_library_messages(quiet)
     log = None if log_dir is None else open_log(log_dir)
-    world = join_world()
+    world = join_world(config.device)
     trainer = Trainer(config, painting, content, path.stem, path if resume else None, world)
     with stop_on_signal() as stopped:
         if not world.leads:

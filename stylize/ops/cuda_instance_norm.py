@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from stylize.ops.instance_norm import on
 from stylize.ops.triton_instance_norm import (
     gradient_kernel,
     gradient_sums_kernel,
@@ -150,7 +151,7 @@ def forward(
     grid = (launch.blocks(n, channels),)
     size = (channels, x.shape[2] * x.shape[3], *_strides(x))
     cut = (launch.chunks, launch.chunk_pixels)
-    with _on(x.device):
+    with on(x.device):
         if not launch.on_chip:
             statistics_kernel[grid](
                 x, mean_parts, m2_parts, *size, *cut, **launch.constants(accumulator)
@@ -196,7 +197,7 @@ def backward(
     grid = (launch.blocks(n, channels),)
     size = (channels, x.shape[2] * x.shape[3], *_strides(x), *_strides(grad))
     cut = (_instance_stride(weight), _instance_stride(bias), launch.chunks, launch.chunk_pixels)
-    with _on(x.device):
+    with on(x.device):
         if not launch.on_chip:
             gradient_sums_kernel[grid](
                 x, grad, weight, bias, mean, rstd, sum_parts, dot_parts, *size, *cut,
@@ -244,7 +245,3 @@ def _processors(device: torch.device) -> int:
     if device.type != "cuda":
         return 4  # the interpreter's: few, so that tests meet planes of several chunks
     return torch.cuda.get_device_properties(device).multi_processor_count
-
-
-def _on(device: torch.device) -> Any:
-    return torch.cuda.device(device if device.type == "cuda" else -1)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stylize.ops.instance_norm import on, route
+
 
 def extend(x: Tensor, padding: int, upsample: int = 1) -> Tensor:
     """Repeat each pixel `upsample` times down and across, then reflect the edges by `padding`.
@@ -29,9 +31,10 @@ def extend(x: Tensor, padding: int, upsample: int = 1) -> Tensor:
 class Extend(torch.autograd.Function):
     """As torch's two functions, the same numbers, written once and in channels_last.
 
-    On CUDA torch's reflection copies to NCHW, the convolution behind it back again, and its
-    derivative adds by atomics, in another order each time. On a CPU it does neither: this is
-    quicker there in some shapes and slower in others, by a hundredth of a training step at most.
+    By kernels of its own where there is Triton, else by torch's copies. On CUDA torch's reflection
+    copies to NCHW, the convolution behind it back again, and its derivative adds by atomics, in
+    another order each time. On a CPU it does neither: this is quicker there in some shapes and
+    slower in others, by a hundredth of a training step at most.
     """
 
     @staticmethod
@@ -44,6 +47,12 @@ class Extend(torch.autograd.Function):
             (n, c, height + 2 * p, width + 2 * p),
             dtype=x.dtype, device=x.device, memory_format=torch.channels_last,
         )  # fmt: skip
+        if extended.numel() and route(x.device.type) == "triton":
+            from stylize.ops import triton_extend
+
+            with on(x.device):
+                triton_extend.extend(x, extended, padding, upsample)
+            return extended
         inner = extended[..., p : p + height, p : p + width]
         cells = torch.unflatten(torch.unflatten(inner, 3, (w, factor)), 2, (h, factor))
         cells.copy_(x[:, :, :, None, :, None])
@@ -60,6 +69,16 @@ class Extend(torch.autograd.Function):
         """Each pixel's derivative is the sum over those that were made of it."""
         p, factor = ctx.padding, ctx.upsample
         height, width = (side - 2 * p for side in grad.shape[-2:])
+        if grad.numel() and route(grad.device.type) == "triton":
+            from stylize.ops import triton_extend
+
+            dx = torch.empty(
+                (*grad.shape[:2], height // factor, width // factor),
+                dtype=grad.dtype, device=grad.device, memory_format=torch.channels_last,
+            )  # fmt: skip
+            with on(grad.device):
+                triton_extend.gradient(grad, dx, padding=p, upsample=factor)
+            return dx, None, None
         grad = grad.clone(memory_format=torch.channels_last)
         for target, source in _reflected(height, p):
             grad[..., source, :] += grad[..., target, :]

@@ -90,7 +90,7 @@ def instance_norm(
         y: Tensor = torch.ops.stylize.instance_norm(x, weight, bias, eps, relu, residual)[0]
     elif _wants_gradient(x, weight, bias, residual):
         y = _InstanceNorm.apply(x, weight, bias, eps, relu, residual)[0]
-    elif _route(x.device.type) == "triton":
+    elif route(x.device.type) == "triton":
         y = _forward(x, weight, bias, eps, relu, residual)[0]
     else:
         y = _forward_only(x, weight, bias, eps, relu, residual)
@@ -142,7 +142,7 @@ def _forward(
     residual: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y; the mean of x minus each plane's first element, and 1 / sqrt(var + eps), both (N, C)."""
-    if _route(x.device.type) == "triton":
+    if route(x.device.type) == "triton":
         from stylize.ops import cuda_instance_norm
 
         return cuda_instance_norm.forward(x, weight, bias, eps, relu, residual)
@@ -172,7 +172,7 @@ def _backward(
     Written out: three passes less than autograd through the reference, and for bfloat16 on a CPU
     four to five times faster than torch's group norm, whose backward took half of a training step.
     """
-    if _route(x.device.type) == "triton":
+    if route(x.device.type) == "triton":
         from stylize.ops import cuda_instance_norm
 
         return cuda_instance_norm.backward(grad, x, mean, rstd, weight, bias, relu)
@@ -192,7 +192,7 @@ def _backward(
 
 
 @cache
-def _route(device: str) -> str:
+def route(device: str) -> str:
     """Which route a kind of device takes: "triton" or "reference"."""
     forced = os.environ.get(ROUTE_VARIABLE)
     if forced:
@@ -211,6 +211,11 @@ def _route(device: str) -> str:
         )
         return "reference"
     return "triton"
+
+
+def on(device: torch.device) -> Any:
+    """The context in which Triton launches there."""
+    return torch.cuda.device(device if device.type == "cuda" else -1)
 
 
 def _shifted(x: Tensor) -> Tensor:

@@ -6,10 +6,10 @@ one channel and a run of pixels, in channels_last a run of channels.
 
 Small planes stay on chip: one kernel, one read, one write. Large ones are split into chunks over
 many blocks: a first kernel leaves mean and M2 of each chunk, a second merges them, every block in
-the same order, and normalises; no atomics, so every run gives the same bits. Within a chunk each
-place of the tile keeps its own mean and M2 (Welford's), and only the last step adds up over threads.
-The second kernel goes from each chunk's end to its beginning: what the first one read last is what
-the cache still holds. Traffic in planes:
+the same order, and normalises; no atomics, so every run gives the same bits. Within a chunk
+each place of the tile keeps its own mean and M2 (Welford's); only the last step adds up over
+threads. The second kernel goes from each chunk's end to its beginning: what the first one read last
+is what the cache still holds. Traffic in planes:
 forward 3 (x twice, y), backward 5 (x and the gradient twice, dx).
 
 Means are of x minus the plane's first element. A constant plane is then exactly zero, and a plane
@@ -60,9 +60,12 @@ def _valid(first, end, c, channels, BLOCK_P: tl.constexpr):
 @triton.jit
 def _parameter(pointer, n, stride_n, c, channels, default, ACC: tl.constexpr):
     """Gamma or beta of the tile's channels, (1, BLOCK_C); `default` where there is none."""
+    # Not a second return: the compiler would read it with a pointer that is None, and fail.
     if pointer is None:
-        return tl.full(c.shape, default, ACC)
-    return tl.load(pointer + n * stride_n + c, mask=c < channels, other=0.0).to(ACC)
+        value = tl.full(c.shape, default, ACC)
+    else:
+        value = tl.load(pointer + n * stride_n + c, mask=c < channels, other=0.0).to(ACC)
+    return value
 
 
 @triton.jit
@@ -127,7 +130,7 @@ def statistics_kernel(
     channels, pixels, x_n, x_c, x_p, chunks, chunk_pixels,
     ACC: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Mean and M2 of one chunk: Welford's for each place of the tile, then Chan's over the places."""
+    """Mean and M2 of one chunk: Welford's at each place of the tile, then Chan's over places."""
     chunk, n, c = _locate(tl.program_id(0), chunks, channels, BLOCK_C)
     planes = _planes(x, n, c, x_n, x_c)
     shift = tl.load(planes, mask=c < channels, other=0.0).to(ACC)

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from stylize.errors import UsageError
+
 GRACE = 0.2
 """Seconds between parting and the process's end. Gloo's threads give back the last tensors after
 all have been told that they are there; one that is kept waiting until the interpreter ends aborts
@@ -62,17 +64,29 @@ class World:
             time.sleep(GRACE)
 
 
-def join_world() -> World:
+def join_world(device: str) -> World:
     """Join the processes that torchrun started; without it this one is alone.
 
-    Each takes the GPU of its local rank, where there are GPUs.
+    Args:
+        device: what training was asked for; unless "cpu", each takes the GPU of its local rank,
+            where there are GPUs.
+
+    Raises:
+        UsageError: there are GPUs, but fewer than processes.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or "RANK" not in os.environ:
         return World()
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    on_gpus = device != "cpu" and torch.cuda.is_available()
+    if on_gpus:
+        place, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if place >= count:
+            raise UsageError(
+                f"torchrun started more processes here than there are GPUs, {count}; "
+                f"give it --nproc-per-node {count}, or stylize --device cpu"
+            )
+        torch.cuda.set_device(place)
+    distributed.init_process_group("nccl" if on_gpus else "gloo")
     return World(int(os.environ["RANK"]), size)
 
 

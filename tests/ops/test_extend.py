@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stylize.ops import instance_norm as operator
 from stylize.ops.extend import Extend, extend
+
+pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 pytestmark = [pytest.mark.gpu] if torch.cuda.is_available() else []
+
+
+@pytest.fixture(scope="module", autouse=True, params=["triton", "reference"])
+def _forced_route(request: pytest.FixtureRequest) -> Iterator[None]:
+    """By the kernels, without a GPU in Triton's interpreter, and by torch's copies."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(operator.ROUTE_VARIABLE, request.param)
+        operator.route.cache_clear()
+        yield
+    operator.route.cache_clear()
 
 
 @settings(max_examples=60, deadline=None)

@@ -96,28 +96,28 @@ def test_export_with_parameters_an_instance() -> None:
 
 @pytest.fixture
 def fresh_route() -> Iterator[None]:
-    operator._route.cache_clear()
+    operator.route.cache_clear()
     yield
-    operator._route.cache_clear()
+    operator.route.cache_clear()
 
 
 @pytest.mark.usefixtures("fresh_route")
 def test_the_route_follows_the_device_and_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(operator.ROUTE_VARIABLE, raising=False)
-    assert operator._route("cpu") == "reference"
+    assert operator.route("cpu") == "reference"
     monkeypatch.setenv(operator.ROUTE_VARIABLE, "fast")
-    operator._route.cache_clear()
+    operator.route.cache_clear()
     with pytest.raises(ValueError, match="must be triton or reference"):
-        operator._route("cpu")
+        operator.route("cpu")
 
 
 def test_without_triton_cuda_falls_back_with_one_warning() -> None:
     code = (
         "import sys, warnings; sys.modules['triton'] = None\n"
-        "from stylize.ops.instance_norm import _route\n"
+        "from stylize.ops.instance_norm import route\n"
         "with warnings.catch_warnings(record=True) as caught:\n"
         "    warnings.simplefilter('always')\n"
-        "    print(_route('cuda'), _route('cuda'), len(caught), caught[0].category.__name__)\n"
+        "    print(route('cuda'), route('cuda'), len(caught), caught[0].category.__name__)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "reference reference 1 RuntimeWarning\n"
