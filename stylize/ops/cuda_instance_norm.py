@@ -108,8 +108,10 @@ def plan_launch(
     block_c = min(WIDEST, triton.next_power_of_2(channels)) if interleaved else 1
     block_p = tile // block_c
     groups = n * math.ceil(channels / block_c)
-    blocks = BLOCKS_INTERLEAVED if interleaved else BLOCKS_A_PROCESSOR
-    wanted = math.ceil(processors * blocks / groups)
+    if interleaved:
+        wanted = max(1, processors * BLOCKS_INTERLEAVED // groups)  # one block more runs all alone
+    else:
+        wanted = math.ceil(processors * BLOCKS_A_PROCESSOR / groups)
     tiles = math.ceil(pixels / block_p)
     tiles_a_chunk = math.ceil(tiles / min(wanted, tiles, MAX_CHUNKS))
     chunk_pixels = tiles_a_chunk * block_p
