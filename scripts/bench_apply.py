@@ -127,7 +127,7 @@ def network_alone(rounds: int, precision: str) -> None:
     for name, found in seconds.items():
         print(f"| {name} | {found:.3f} | {base / found:.2f} |", flush=True)
     if device == "cuda":
-        frames_a_second(pixels, rounds, precision)
+        frames_a_second(pixels, rounds, precision, in_halves)
 
 
 def least_work(plan: Plan, height: int, width: int) -> tuple[float, float]:
@@ -145,8 +145,16 @@ def least_work(plan: Plan, height: int, width: int) -> tuple[float, float]:
     return operations, moved
 
 
-def frames_a_second(pixels: npt.NDArray[np.uint8], rounds: int, precision: str) -> None:
-    """Print how fast a GPU restyles pictures that lie there, and how near that is to its bounds."""
+def frames_a_second(
+    pixels: npt.NDArray[np.uint8],
+    rounds: int,
+    precision: str,
+    in_halves: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    """Print how fast a GPU restyles pictures that lie there, and how near that is to its bounds.
+
+    Beside it `in_halves`, the plain network compiled, in bfloat16.
+    """
     height, width = pixels.shape[:2]
     stylizer = Stylizer(device="cuda", precision=precision)
     batch = torch.from_numpy(pixels).cuda().permute(2, 0, 1)[None] / 255
@@ -160,20 +168,31 @@ def frames_a_second(pixels: npt.NDArray[np.uint8], rounds: int, precision: str) 
             stylizer(batch)
         torch.cuda.synchronize()
 
+    def restyle_plainly() -> None:
+        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16):
+            for _ in range(frames):
+                in_halves(batch)
+        torch.cuda.synchronize()
+
     def multiply() -> None:
         square @ square
         torch.cuda.synchronize()
 
-    restyle()
-    multiply()
-    seconds = median_seconds({"frames": restyle, "product": multiply}, max(rounds, 5))
+    ways: dict[str, Callable[[], object]] = {
+        "frames": restyle,
+        "plain": restyle_plainly,
+        "product": multiply,
+    }
+    median_seconds(ways, 1)
+    seconds = median_seconds(ways, max(rounds, 5))
     frame = seconds["frames"] / frames
     operations, moved = least_work(make_plan(), height, width)
     arithmetic = operations / (2 * side**3 / seconds["product"])
     traffic = moved * 4 / halves / copy_bandwidth()
     print(
         f"\n{width}x{height} in {stylizer.engine.precision}, on the GPU from first to last: "
-        f"{1 / frame:.0f} frames a second; arithmetic alone would take {arithmetic / frame:.0%} of "
+        f"{1 / frame:.0f} frames a second ({frames / seconds['plain']:.0f} by torch.compile in "
+        f"bf16); arithmetic alone would take {arithmetic / frame:.0%} of "
         f"that time (at the rate of a product of {side}x{side}), traffic alone "
         f"{traffic / frame:.0%} (at the rate of a copy)"
     )
