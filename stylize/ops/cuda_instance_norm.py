@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from stylize.ops.instance_norm import on
+from stylize.ops.route import on
 from stylize.ops.triton_instance_norm import (
     gradient_kernel,
     gradient_sums_kernel,

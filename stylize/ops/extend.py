@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stylize.ops.instance_norm import on, route
+from stylize.ops.route import on, route
 
 
 def extend(x: Tensor, padding: int, upsample: int = 1) -> Tensor:

@@ -13,9 +13,6 @@ Representation for Artistic Style", 2017.
 
 from __future__ import annotations
 
-import os
-import warnings
-from functools import cache
 from typing import Any
 
 import torch
@@ -23,9 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from stylize.devices import is_exporting
-
-ROUTE_VARIABLE = "STYLIZE_INSTANCE_NORM"
-"""Environment variable: "triton" or "reference" forces that route; it is read once."""
+from stylize.ops.route import route
 
 
 def instance_norm_reference(
@@ -189,33 +184,6 @@ def _backward(
     pixels = x.shape[-2] * x.shape[-1]
     dx = (grad - total / pixels).addcmul_(normalised, dot / -pixels).mul_(scale)
     return dx.to(x.dtype), dot[..., 0, 0], total[..., 0, 0]
-
-
-@cache
-def route(device: str) -> str:
-    """Which route a kind of device takes: "triton" or "reference"."""
-    forced = os.environ.get(ROUTE_VARIABLE)
-    if forced:
-        if forced not in ("triton", "reference"):
-            raise ValueError(f"{ROUTE_VARIABLE} is {forced!r}; it must be triton or reference")
-        return forced
-    if device != "cuda":
-        return "reference"
-    try:
-        import triton  # noqa: F401
-    except ImportError as error:
-        warnings.warn(
-            f"instance norm runs without its CUDA kernels, several times slower: {error}",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return "reference"
-    return "triton"
-
-
-def on(device: torch.device) -> Any:
-    """The context in which Triton launches there."""
-    return torch.cuda.device(device if device.type == "cuda" else -1)
 
 
 def _shifted(x: Tensor) -> Tensor:

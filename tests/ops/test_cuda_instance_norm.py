@@ -15,8 +15,8 @@ from torch import Tensor
 pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
 
 from stylize.ops import cuda_instance_norm as cuda
-from stylize.ops import instance_norm as operator
 from stylize.ops.instance_norm import instance_norm, instance_norm_reference
+from stylize.ops.route import ROUTE_VARIABLE, route
 from tests.ops.test_instance_norm import DTYPES, affine
 
 # The interpreter computes, and warns of, what a mask then keeps from memory.
@@ -42,10 +42,10 @@ def _small_tiles() -> object:
 @pytest.fixture(scope="module", autouse=True)
 def _triton_route() -> object:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(operator.ROUTE_VARIABLE, "triton")
-        operator.route.cache_clear()
+        patch.setenv(ROUTE_VARIABLE, "triton")
+        route.cache_clear()
         yield
-    operator.route.cache_clear()
+    route.cache_clear()
 
 
 def lay_out(x: Tensor, layout: str) -> Tensor:

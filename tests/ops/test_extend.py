@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stylize.ops import instance_norm as operator
 from stylize.ops.extend import Extend, extend
+from stylize.ops.route import ROUTE_VARIABLE, route
 
 pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
 
@@ -22,10 +22,10 @@ pytestmark = [pytest.mark.gpu] if torch.cuda.is_available() else []
 def _forced_route(request: pytest.FixtureRequest) -> Iterator[None]:
     """By the kernels, without a GPU in Triton's interpreter, and by torch's copies."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(operator.ROUTE_VARIABLE, request.param)
-        operator.route.cache_clear()
+        patch.setenv(ROUTE_VARIABLE, request.param)
+        route.cache_clear()
         yield
-    operator.route.cache_clear()
+    route.cache_clear()
 
 
 @settings(max_examples=60, deadline=None)

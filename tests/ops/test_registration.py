@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from stylize.networks.layers import InstanceNorm2d
-from stylize.ops import instance_norm as operator
 from stylize.ops.instance_norm import instance_norm
+from stylize.ops.route import ROUTE_VARIABLE, route
 
 
 def arguments(weight: tuple[int, ...] | None, residual: bool) -> tuple[Any, ...]:
@@ -96,25 +96,25 @@ def test_export_with_parameters_an_instance() -> None:
 
 @pytest.fixture
 def fresh_route() -> Iterator[None]:
-    operator.route.cache_clear()
+    route.cache_clear()
     yield
-    operator.route.cache_clear()
+    route.cache_clear()
 
 
 @pytest.mark.usefixtures("fresh_route")
 def test_the_route_follows_the_device_and_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(operator.ROUTE_VARIABLE, raising=False)
-    assert operator.route("cpu") == "reference"
-    monkeypatch.setenv(operator.ROUTE_VARIABLE, "fast")
-    operator.route.cache_clear()
+    monkeypatch.delenv(ROUTE_VARIABLE, raising=False)
+    assert route("cpu") == "reference"
+    monkeypatch.setenv(ROUTE_VARIABLE, "fast")
+    route.cache_clear()
     with pytest.raises(ValueError, match="must be triton or reference"):
-        operator.route("cpu")
+        route("cpu")
 
 
 def test_without_triton_cuda_falls_back_with_one_warning() -> None:
     code = (
         "import sys, warnings; sys.modules['triton'] = None\n"
-        "from stylize.ops.instance_norm import route\n"
+        "from stylize.ops.route import route\n"
         "with warnings.catch_warnings(record=True) as caught:\n"
         "    warnings.simplefilter('always')\n"
         "    print(route('cuda'), route('cuda'), len(caught), caught[0].category.__name__)\n"
