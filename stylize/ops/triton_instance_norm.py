@@ -147,9 +147,7 @@ def statistics_kernel(
         mean += delta * (1.0 / count)
         m2 += delta * (d - mean)
     place = tl.arange(0, BLOCK_P)[:, None]
-    counts = tl.cast(
-        (end - begin - place + BLOCK_P - 1) // BLOCK_P, ACC
-    )  # of values, for each place
+    counts = tl.cast((end - begin - place + BLOCK_P - 1) // BLOCK_P, ACC)  # values at a place
     together = tl.sum(mean * counts, 0)[None, :] / tl.cast(end - begin, ACC)
     e = mean - together
     m2 = tl.sum(m2 + counts * e * e, 0)[None, :]
