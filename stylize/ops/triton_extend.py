@@ -22,16 +22,23 @@ def _inside(place, side):
 
 
 @triton.jit
+def _locate(channels, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
+    """Program numbers -> (instance, row, columns of the tile, channels of the tile)."""
+    groups = tl.cdiv(channels, BLOCK_C)
+    n = (tl.program_id(2) // groups).to(tl.int64)
+    c = tl.program_id(2) % groups * BLOCK_C + tl.arange(0, BLOCK_C)[None, :]
+    column = tl.program_id(1) * BLOCK_P + tl.arange(0, BLOCK_P)[:, None]
+    return n, tl.program_id(0), column, c
+
+
+@triton.jit
 def extend_kernel(
     x, extended, channels, height, width, x_n, x_c, x_h, x_w,
     PADDING: tl.constexpr, FACTOR: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Programs: (rows of the result, runs of its columns, instances and groups of channels)."""
     high, wide = height * FACTOR, width * FACTOR
-    row, groups = tl.program_id(0), tl.cdiv(channels, BLOCK_C)
-    n = (tl.program_id(2) // groups).to(tl.int64)
-    c = tl.program_id(2) % groups * BLOCK_C + tl.arange(0, BLOCK_C)[None, :]
-    column = tl.program_id(1) * BLOCK_P + tl.arange(0, BLOCK_P)[:, None]
+    n, row, column, c = _locate(channels, BLOCK_P, BLOCK_C)
     source_row = (_inside(row - PADDING, high) // FACTOR).to(tl.int64)
     source = _inside(column - PADDING, wide) // FACTOR
     valid = (column < wide + 2 * PADDING) & (c < channels)
@@ -65,10 +72,7 @@ def gradient_kernel(
 ):  # fmt: skip
     """Programs as in `extend_kernel`, of rows and columns of dx; always added in the same order."""
     high, wide = height * FACTOR, width * FACTOR
-    row, groups = tl.program_id(0), tl.cdiv(channels, BLOCK_C)
-    n = (tl.program_id(2) // groups).to(tl.int64)
-    c = tl.program_id(2) % groups * BLOCK_C + tl.arange(0, BLOCK_C)[None, :]
-    column = tl.program_id(1) * BLOCK_P + tl.arange(0, BLOCK_P)[:, None]
+    n, row, column, c = _locate(channels, BLOCK_P, BLOCK_C)
     valid = (column < width) & (c < channels)
     grads = grad + n * g_n + c.to(tl.int64) * g_c
     total = tl.zeros([BLOCK_P, BLOCK_C], ACC)
