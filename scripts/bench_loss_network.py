@@ -23,6 +23,7 @@ from stylize.imaging.write import write_picture
 from stylize.losses import style_targets
 from stylize.networks.perceptual import DEFAULT_STYLE_LAYERS, SLIM, load_perceptual
 from stylize.training.data import load_style
+from stylize.training.result import preview
 from stylize.training.trainer import Trainer
 
 
@@ -37,7 +38,7 @@ def learn(
     layers = DEFAULT_STYLE_LAYERS[network.architecture]
     targets = style_targets(network, load_style(painting, STYLE_SIZE), layers)
     loss = held_out_loss(network, targets)
-    return measure(trainer.network.eval(), loss, trainer.held_out), trainer.preview()
+    return measure(trainer.network.eval(), loss, trainer.held_out), preview(trainer)
 
 
 def main() -> None:

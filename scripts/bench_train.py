@@ -8,7 +8,7 @@ not trained on this painting. All learn from vgg19-slim and are measured by it o
 photos; only training time counts. Prints Markdown, and writes the curves as CSV and PNG. A second
 table takes the gain apart: what is ours joins the usual recipe one by one, each time for as long as
 stylize took. With `--presets` instead: steps a second and minutes of each preset, and the usual
-recipe's. All on the GPU where there is one.
+recipe's; on a GPU also of steps that are not replayed. All on the GPU where there is one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import csv
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice, pairwise
+from itertools import islice, pairwise, product
 from pathlib import Path
 
 import torch
@@ -244,14 +244,15 @@ def presets(painting: Path, content: Path, seconds: float = 20.0) -> None:
     print("|---|---:|---:|---:|---:|")
     usual = rate(Plain(TrainConfig(), painting, content).steps())
     print(f"| {USUAL} | 4 | {usual:.2f} | | |", flush=True)
-    for preset in PRESETS:
+    replayed = (False, True) if device.type == "cuda" else (True,)
+    for preset, graph in product(PRESETS, replayed):
         config = TrainConfig().changed(preset_settings(preset, device.type))
         # The steps themselves are those of a run without end.
-        trainer = ours(replace(config, steps=10**6), painting, content, warm=False)
-        found = rate(trainer.steps())
+        endless = replace(config, steps=10**6, cuda_graph=graph)
+        found = rate(ours(endless, painting, content, warm=False).steps())
         print(
-            f"| {preset} | {config.batch_size} | {found:.2f} | {config.steps} | "
-            f"{config.steps / found / 60:.1f} |",
+            f"| {preset}{'' if graph else ', launch by launch'} | {config.batch_size} | "
+            f"{found:.2f} | {config.steps} | {config.steps / found / 60:.1f} |",
             flush=True,
         )
 

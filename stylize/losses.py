@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from stylize.devices import convolving
 from stylize.networks.perceptual import PerceptualNet
+from stylize.ops.window import window
 from stylize.prices import (
     EDGE_STRIPS,
     TINT_MEMORY,
@@ -35,6 +36,11 @@ from stylize.prices import (
 )
 
 Units = Literal["normalised", "paper"]
+
+MAX_SHIFT = 8
+"""Places, each way, between which the loss network's view of a batch moves at random. Its pooling
+has a lattice of 2, 4 and 8 px; held still on the transformer network's own of 4 px, it rewards
+patterns that only such a pair can see: grids, which grew for as long as training went on."""
 
 TINY = 1e-12
 """Keeps the division by a mean square defined for a picture without any feature."""
@@ -195,13 +201,12 @@ class PerceptualLoss(nn.Module):
             self.register_buffer(f"gram_{layer}", target)
         for layer, target in (covariances or {}).items():
             self.register_buffer(f"covariance_{layer}", target)
+        device = next(iter(targets.values())).device
         self.tint: Tensor
         """(4, strips, 3), the running mean of what `remember` was given; part of a run's state."""
-        self.register_buffer("tint", torch.zeros(4, len(EDGE_STRIPS), 3))
+        self.register_buffer("tint", torch.zeros(4, len(EDGE_STRIPS), 3, device=device))
 
-    def forward(
-        self, restyled: Tensor, photo: Tensor, shift: tuple[int, int] = (0, 0)
-    ) -> LossTerms:
+    def forward(self, restyled: Tensor, photo: Tensor, shift: Tensor | None = None) -> LossTerms:
         """What `restyled` costs as a picture of `photo`.
 
         The losses see what a file can hold, 0..1: a loss network is glad of colours darker than
@@ -211,22 +216,26 @@ class PerceptualLoss(nn.Module):
         Args:
             restyled: (N, 3, H, W), RGB, may leave 0..1.
             photo: (N, 3, H, W), RGB in 0..1.
-            shift: rows and columns that the loss network does not see, at the top and left.
+            shift: (2,), whole numbers below `MAX_SHIFT`, on the same device: how many rows and
+                columns the loss network does not see at the top and left, of the `MAX_SHIFT` - 1
+                that it then does not see in all. None: it sees everything.
         """
-        down, right = shift
         shown = restyled.float()
         if self.gamut_weight:
             shown = shown.clamp(0, 1)
+        seen = (shown, photo)
+        if shift is not None:
+            seen = (window(shown, shift, MAX_SHIFT - 1), window(photo, shift, MAX_SHIFT - 1))
         with torch.no_grad():
-            wanted = self.network(photo[..., down:, right:], self.content_layers)
-        features = self.network(shown[..., down:, right:], self.content_layers + self.style_layers)
+            wanted = self.network(seen[1], self.content_layers)
+        features = self.network(seen[0], self.content_layers + self.style_layers)
         content = torch.stack(
             [content_loss(features[name], wanted[name], self.units) for name in self.content_layers]
         ).sum()
         style = torch.stack([self._style(features[name], name) for name in self.style_layers]).sum()
         # Squared, a batch's tint would price what its photos have by chance. The derivative of the
         # expected tint's square is twice its mean times this batch's.
-        tint, mean = edge_tint(shown, photo), self.tint.to(shown)
+        tint, mean = edge_tint(shown, photo), self.tint
         lasting = (mean.square() + 2 * mean * (tint - tint.detach())).mean(dim=(1, 2)).sum()
         return LossTerms(
             self.content_weight * content,
@@ -250,4 +259,4 @@ class PerceptualLoss(nn.Module):
 
     def remember(self, tint: Tensor) -> None:
         """Take a step's tint, from `LossTerms`, into the running mean that the next ones see."""
-        self.tint = torch.lerp(tint, self.tint.to(tint), TINT_MEMORY)
+        self.tint.copy_(torch.lerp(tint, self.tint, TINT_MEMORY))

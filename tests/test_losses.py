@@ -165,8 +165,15 @@ def test_a_shift_hides_rows_and_columns_from_the_loss_network(small_perceptual: 
     targets = style_targets(network, torch.rand(1, 3, 40, 40), ["relu1_2"])
     loss = PerceptualLoss(network, targets, ["relu2_2"])
     photo, restyled = torch.rand(1, 3, 20, 20), torch.rand(1, 3, 20, 20)
-    shifted = loss(restyled, photo, (3, 1))
-    cropped = loss(restyled[..., 3:, 1:], photo[..., 3:, 1:])
+    shifted = loss(restyled, photo, torch.tensor([3, 1]))
+    rows, columns = slice(3, 13 + 3), slice(1, 13 + 1)  # 20 - (MAX_SHIFT - 1) are seen
+    cropped = loss(
+        *(
+            # As it is seen: in other strides, convolutions round in another order.
+            picture[..., rows, columns].contiguous(memory_format=torch.channels_last)
+            for picture in (restyled, photo)
+        )
+    )
     assert shifted.total.item() == cropped.total.item()
 
 

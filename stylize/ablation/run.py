@@ -21,6 +21,7 @@ from stylize.held_out import HeldOutLoss, held_out_loss, measure
 from stylize.safe_write import atomic_file, make_folder
 from stylize.training.checkpoint import delete_checkpoints, has_checkpoint, save_checkpoint
 from stylize.training.guard import DivergedError
+from stylize.training.result import save_model
 from stylize.training.trainer import Trainer
 
 IDENTITY = "experiment.json"
@@ -164,7 +165,7 @@ def perform(
     record.retreats = trainer.guard.retreats
     if not record.failure:
         _probe(trainer, record)
-        trainer.save(path, record.curve[trainer.step])
+        save_model(trainer, path, record.curve[trainer.step])
     record.done = True
     _write_record(folder, run, record)
     delete_checkpoints(path)

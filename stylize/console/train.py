@@ -33,6 +33,7 @@ from stylize.training.checkpoint import (
 )
 from stylize.training.distributed import join_world
 from stylize.training.forecast import seconds_left
+from stylize.training.result import preview, save_model
 from stylize.training.start import NEAREST
 from stylize.training.trainer import Trainer
 
@@ -86,7 +87,7 @@ def run_training(
         if log is not None:
             log.close()
         after = None if was_stopped else _evaluate(trainer, "held-out after", quiet)
-        trainer.save(path, after)
+        save_model(trainer, path, after)
         if was_stopped:
             save_checkpoint(path, trainer.checkpoint(), trainer.run)
         else:
@@ -156,7 +157,7 @@ def _conclude(trainer: Trainer, path: Path, after: HeldOutLoss | None, quiet: bo
         say(quiet, f"held-out loss before: {_describe(trainer.before)}")
     if after:
         say(quiet, f"held-out loss after:  {_describe(after)}")
-    if fault := _fault(trainer.preview()[1]):
+    if fault := _fault(preview(trainer)[1]):
         typer.echo(f"stylize: {fault}; more steps or a lower style_strength may mend it", err=True)
     typer.echo(str(path))
     say(quiet, f"Now try it:  stylize apply photo.jpg --style {_style_argument(path)}")
@@ -193,7 +194,7 @@ def _train(
 def _write_preview(trainer: Trainer, path: Path) -> None:
     """A strip that cannot be written, on a full disk for instance, must not cost the training."""
     try:
-        write_picture(path, contact_sheet(trainer.preview()))
+        write_picture(path, contact_sheet(preview(trainer)))
     except StylizeError as error:
         tqdm.write(f"no preview: {error}", file=sys.stderr)
 

@@ -20,13 +20,22 @@ from stylize.devices import (
 from stylize.errors import StylizeError
 from stylize.imaging.tensors import each_picture, from_floats, to_floats
 from stylize.inference.memory import cut_picture, fits_whole, free_memory
-from stylize.inference.repeated_size import RepeatedSize
 from stylize.inference.streaming import Progress, Streamer
 from stylize.inference.torch_backend import TorchBackend
 from stylize.networks.transformer import TransformerNet
+from stylize.repeated_size import RepeatedSize
 
 if TYPE_CHECKING:
     from stylize.model_file import Model
+
+REPEATS = 10
+"""Pictures of one size in a row before a pass is recorded, which takes several passes and stops the
+GPU: worth it for a film or a service, not for the few photos of a folder."""
+
+MOST_PIXELS = 1 << 21
+"""Pixels of a batch that are recorded at the most, 1920 x 1080. Above, the GPU should compute
+for longer than the host launches, and a graph would only hold on to a whole pass's memory. Not
+timed yet, as little as `REPEATS`."""
 
 
 class TorchEngine:
@@ -56,7 +65,7 @@ class TorchEngine:
             self._plan, model.tensors(), self._device, DTYPES[self.precision]
         )
         self._norms = model.norms()
-        self._repeated = RepeatedSize(self._compute)
+        self._repeated = RepeatedSize(self._compute, REPEATS, MOST_PIXELS)
 
     def restyle(
         self, pixels: npt.NDArray[Any], memory: int | None, on_progress: Progress

@@ -191,7 +191,7 @@ class Ground(nn.Module):
             # Not in model files: the strength says all.
             self.register_buffer(f"tile{number}", torch.from_numpy(strength * tile), False)
 
-    def forward(self, picture: Tensor, place: tuple[int, int] = (0, 0)) -> Tensor:
+    def forward(self, picture: Tensor, place: tuple[int, int] | Tensor = (0, 0)) -> Tensor:
         """(N, C, H, W) -> the same, its first pixel at row and column `place` of the field."""
         contrast = picture.var((1, 2, 3), correction=0, keepdim=True).sqrt()
         contrast = contrast * (contrast > FLAT)

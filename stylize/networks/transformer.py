@@ -34,12 +34,13 @@ class TransformerNet(nn.Module):
             self.add_module(stage.name, module)
         self.lay_ground(ground)
 
-    def forward(self, photo: Tensor, place: tuple[int, int] = (0, 0)) -> Tensor:
+    def forward(self, photo: Tensor, place: tuple[int, int] | Tensor = (0, 0)) -> Tensor:
         """Restyle a batch of photos.
 
         Args:
             photo: (N, 3, H, W), RGB in 0..1, any H and W from 1.
-            place: row and column of the ground at which the photos lie: training moves it.
+            place: row and column of the ground at which the photos lie, which training moves; two
+                numbers, or (2,), whole numbers on the same device.
 
         Returns:
             (N, 3, H, W), RGB, not clamped.

@@ -119,11 +119,13 @@ def unpack(tensors: dict[str, Tensor], network: nn.Module, optimisers: Sequence[
     network.load_state_dict(state)
     for name, parameter, optimiser in _moved(network, optimisers):
         prefix = f"optimiser.{name}."
+        # Where the optimiser keeps its count of steps.
+        device = parameter.device if optimiser.defaults.get("capturable") else "cpu"
         found = {
-            # As the optimiser made them, strides and all; its count of steps stays on the CPU.
+            # As the optimiser made them, strides and all.
             key.removeprefix(prefix): torch.empty_like(parameter).copy_(tensor)
             if tensor.shape == parameter.shape
-            else tensor.clone()
+            else tensor.to(device, copy=True)
             for key, tensor in tensors.items()
             if key.startswith(prefix)
         }

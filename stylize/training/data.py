@@ -19,6 +19,7 @@ from stylize.imaging.files import Pixels, find_pictures, read_rgb
 from stylize.imaging.geometry import resize_shorter_side
 from stylize.imaging.synthetic import Source, Synthetic, read_source
 from stylize.imaging.tensors import to_tensor
+from stylize.losses import MAX_SHIFT
 from stylize.networks.ground import GROUND_PERIOD
 
 ENOUGH_PHOTOS = 100
@@ -33,11 +34,6 @@ HELD_OUT_GENERATED, FIRST_HELD_OUT = 4, 1_000_000
 
 MAX_ZOOM = 1.5
 """A crop shows the whole shorter side at the least and 1 / MAX_ZOOM of it at the most."""
-
-MAX_SHIFT = 8
-"""Pixels by which the loss network's view moves at random, each way. Its pooling has a lattice of
-2, 4 and 8 px; held still on the transformer network's own of 4 px, it rewards patterns that only
-such a pair can see: grids, which grew for as long as training went on."""
 
 PREFETCH = 3
 """Batches decoded ahead; decoding is far quicker than a step, so a few hide its jitter."""

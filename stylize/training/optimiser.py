@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -34,7 +36,7 @@ class Muon(Optimizer):
 
     Args:
         kernels: parameters of four dimensions, or groups of them.
-        lr: the step size; see `RMS`.
+        lr: the step size; see `RMS`. A tensor () where it is to change between replays.
         momentum: how much of the mean gradient so far is kept, 0 to 1; Nesterov's.
         dtype: in which the iteration computes; bfloat16 suffices.
     """
@@ -42,7 +44,7 @@ class Muon(Optimizer):
     def __init__(
         self,
         kernels: ParamsT,
-        lr: float,
+        lr: float | Tensor,
         momentum: float = 0.95,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -59,11 +61,10 @@ class Muon(Optimizer):
             for kernels in alike.values():
                 directions = [self._direction(kernel, group["momentum"]) for kernel in kernels]
                 steps = orthogonal(torch.stack(directions).to(group["dtype"])).to(kernels[0].dtype)
-                rate = group["lr"] * RMS * math.sqrt(max(steps.shape[1:]))
+                steps *= group["lr"] * (RMS * math.sqrt(max(steps.shape[1:])))
                 for kernel, step in zip(kernels, steps, strict=True):
                     rows, columns = kernel.shape[2:]
-                    spread = step.unflatten(1, (rows, columns, -1)).permute(0, 3, 1, 2)
-                    kernel.sub_(spread, alpha=rate)
+                    kernel.sub_(step.unflatten(1, (rows, columns, -1)).permute(0, 3, 1, 2))
 
     def _direction(self, kernel: Tensor, momentum: float) -> Tensor:
         """Where Nesterov's momentum points to: (C', k k C)."""
@@ -94,7 +95,11 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 
 def make_optimisers(
-    network: TransformerNet, kind: Literal["muon", "adam"], lr: float, dtype: torch.dtype
+    network: TransformerNet,
+    kind: Literal["muon", "adam"],
+    lr: float,
+    dtype: torch.dtype,
+    recorded: bool = False,
 ) -> tuple[Optimizer, ...]:
     """The optimisers of a run: each group keeps its highest step size as `initial_lr`.
 
@@ -102,17 +107,33 @@ def make_optimisers(
         kind: "adam" moves everything by Adam at `lr`.
         lr: the learning rate, of which both take their parts.
         dtype: in which Muon computes.
+        recorded: whether steps are recorded and replayed: everything that changes from one to the
+            next is then a tensor on the network's device.
     """
+    adam = partial(Adam, fused=True, capturable=True) if recorded else Adam
     optimisers: tuple[Optimizer, ...]
     if kind == "adam":
-        optimisers = (Adam(network.parameters(), lr),)
+        optimisers = (adam(network.parameters(), lr),)
     else:
         inner = {f"{stage.name}.conv.weight" for stage in network.plan.stages[1:-1]}
         named = list(network.named_parameters())
         kernels = [parameter for name, parameter in named if name in inner]
         rest = [parameter for name, parameter in named if name not in inner]
-        optimisers = Muon(kernels, lr * KERNEL_RATE, dtype=dtype), Adam(rest, lr * REST_RATE)
+        optimisers = Muon(kernels, lr * KERNEL_RATE, dtype=dtype), adam(rest, lr * REST_RATE)
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["initial_lr"] = group["lr"]
+            if recorded:
+                group["lr"] = torch.tensor(group["lr"], device=group["params"][0].device)
     return optimisers
+
+
+def set_rates(optimisers: Sequence[Optimizer], factor: float) -> None:
+    """Take steps of this part of the highest size from now on."""
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            rate = group["initial_lr"] * factor
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate

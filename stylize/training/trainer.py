@@ -1,63 +1,41 @@
 """The trainer: one painting, many photos, one transformer network.
 
-It never prints and owns no files but the model it is told to save: `steps()` is a generator, and
-whoever drives it shows the progress, and stops by no longer asking.
+It never prints and writes no files: `steps()` is a generator, and whoever drives it shows the
+progress, and stops by no longer asking.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 import math
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
-import stylize
 from stylize.config import TrainConfig
-from stylize.devices import autocast, convolving, place, resolve_device, resolve_precision
-from stylize.errors import StylizeError
-from stylize.held_out import (
-    CROP,
-    SHORTER_SIDE,
-    STYLE_SIZE,
-    HeldOutLoss,
-    held_out_loss,
-    measure,
-)
-from stylize.imaging.files import Pixels
-from stylize.imaging.geometry import crop_centre, resize_shorter_side, thumbnail
-from stylize.imaging.synthetic import read_source
-from stylize.imaging.tensors import to_pixels, to_tensor
-from stylize.losses import PerceptualLoss, covariance_matrix, style_targets
-from stylize.model_file import (
-    TARGET_PREFIX,
-    THUMBNAIL,
-    ModelCard,
-    file_sha256,
-    write_model,
-)
-from stylize.networks.perceptual import (
-    DEFAULT_CONTENT_LAYERS,
-    DEFAULT_STYLE_LAYERS,
-    load_perceptual,
-)
+from stylize.devices import place, resolve_device, resolve_precision
+from stylize.held_out import STYLE_SIZE, HeldOutLoss, held_out_loss, measure
+from stylize.losses import PerceptualLoss, style_targets
+from stylize.model_file import file_sha256
+from stylize.networks.perceptual import DEFAULT_STYLE_LAYERS, load_perceptual
 from stylize.networks.transformer import TransformerNet
+from stylize.repeated_size import RepeatedSize
 from stylize.training.checkpoint import Checkpoint, load_checkpoint, pack, unpack
 from stylize.training.data import PhotoSampler, load_style, split_content, with_generated
 from stylize.training.distributed import World
 from stylize.training.guard import AstrayError, Guard
-from stylize.training.optimiser import make_optimisers
+from stylize.training.objective import make_loss
+from stylize.training.optimiser import make_optimisers, set_rates
 from stylize.training.schedule import learning_rate_factor
 from stylize.training.start import NEAREST, RANDOM, describe_start, load_nearest, load_start
-
-PREVIEW_PHOTOS = 4
-"""Photos on the preview strip, the first held-out ones."""
+from stylize.training.step import TrainingStep, can_record
 
 LOG = logging.getLogger("stylize")
 
@@ -118,25 +96,7 @@ class Trainer:
         )
 
         self.perceptual = place(load_perceptual(config.perceptual), self.device)
-        style_layers = config.style_layers or DEFAULT_STYLE_LAYERS[self.perceptual.architecture]
-        content_layers = (
-            config.content_layers or DEFAULT_CONTENT_LAYERS[self.perceptual.architecture]
-        )
-        self.loss = PerceptualLoss(
-            self.perceptual,
-            style_targets(self.perceptual, style_image, style_layers),
-            content_layers,
-            config.content_weight,
-            config.style_strength,
-            config.tv_weight,
-            config.flat_weight * config.price_factor,
-            config.lattice_weight * config.price_factor,
-            config.edge_weight * config.price_factor,
-            config.gamut_weight,
-            config.loss_units,
-            style_targets(self.perceptual, style_image, style_layers, covariance_matrix),
-            config.covariance_weight,
-        )
+        self.loss = make_loss(config, self.perceptual, style_image)
         self.held_out_targets = style_targets(
             self.perceptual,
             load_style(painting, STYLE_SIZE).to(self.device),
@@ -148,10 +108,9 @@ class Trainer:
             torch.manual_seed(config.seed)
             network = TransformerNet(config.norm, config.width, config.ground)
         self.network = place(network, self.device)
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        self.optimisers = make_optimisers(
-            self.network, config.optimiser, config.learning_rate, dtype
-        )
+        self.recorded = config.cuda_graph and can_record(self.device, self.precision, world)
+        """Whether a GPU replays its steps."""
+        self.optimisers = self._make_optimisers(self.network)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.step = 0
         """Steps done."""
@@ -164,7 +123,9 @@ class Trainer:
             self._begin()
         else:
             self._restore(load_checkpoint(resume, self.run))
-        self.parallel = world.wrap(self.network)
+        self._take_step = self._make_step(
+            world.wrap(self.network), self.loss, self.optimisers, self.scaler, world
+        )
         self.last_good = self.checkpoint()
         """The last checkpoint; taken every `checkpoint_every` steps."""
 
@@ -207,42 +168,68 @@ class Trainer:
         config = self.config
         for batch in self.sampler.batches(self.step, config.steps):
             self.network.train()
-            photo = batch.to(self.device, memory_format=torch.channels_last)
-            factor = learning_rate_factor(config, self.step) * self.guard.rate
-            for optimiser in self.optimisers:
-                for group in optimiser.param_groups:
-                    group["lr"] = group["initial_lr"] * factor
-            with convolving(self.device, self.precision, repeatable=True):
-                with autocast(self.device, self.precision):
-                    restyled = self.parallel(photo, self.sampler.ground_place(self.step))
-                    terms = self.loss(restyled, photo, self.sampler.shift(self.step))
-                total = self.world.mean(terms.total.item())
-                self.guard.check_loss(total)
-                self.network.zero_grad()
-                torch.autograd.backward(self.scaler.scale(terms.total))
-            for optimiser in self.optimisers:
-                self.scaler.unscale_(optimiser)
-            norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip)
+            set_rates(self.optimisers, learning_rate_factor(config, self.step) * self.guard.rate)
+            found = self._take_step(*self._inputs(self.step, batch))
+            content, style, total, norm = found.tolist()
+            total = self.world.mean(total)
+            # The weights have moved by now; whoever goes astray goes back to others.
+            self.guard.check_loss(total)
             if not self.scaler.is_enabled():  # a scaler skips such steps, and goes on
-                self.guard.check_gradient(float(norm))
-            for optimiser in self.optimisers:
-                self.scaler.step(optimiser)
-            self.scaler.update()
-            self.loss.remember(self.world.average(terms.tint))
+                self.guard.check_gradient(norm)
             self.step += 1
             if self.step % config.checkpoint_every == 0:
                 self.last_good = self.checkpoint()
-            yield StepReport(self.step, terms.content.item(), terms.style.item(), total)
+            yield StepReport(self.step, content, style, total)
 
     def _retreat(self, reason: str) -> None:
         step, rate = self.step + 1, self.config.learning_rate
         retreats = self.guard.retreat(reason, step)
         self._restore(self.last_good)
+        if isinstance(self._take_step, RepeatedSize):
+            self._take_step.release()  # the optimisers' tensors lie elsewhere now
         self.guard.slow_down(retreats)
         LOG.warning(
             "%s at step %d: going back to step %d, with a learning rate of %.2g instead of %.2g",
             reason, step, self.step, rate * self.guard.rate, rate * self.guard.rate * 2,
         )  # fmt: skip
+
+    def rehearse(self, step: int, times: int) -> Iterator[None]:
+        """Take a step several times with copies of all that it changes, pausing after each."""
+        network = copy.deepcopy(self.network).eval()  # batch norm asks no other process
+        take_step = self._make_step(
+            network, copy.deepcopy(self.loss), self._make_optimisers(network),
+            copy.deepcopy(self.scaler), World(),
+        )  # fmt: skip
+        inputs = self._inputs(step, self.sampler.batch(step))
+        for _ in range(times):
+            take_step(*inputs).tolist()  # a GPU is waited for
+            yield
+
+    def _inputs(self, step: int, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """What `TrainingStep` takes."""
+        places = [self.sampler.ground_place(step), self.sampler.shift(step)]
+        photo = batch.to(self.device, memory_format=torch.channels_last)
+        return photo, torch.tensor(places, device=self.device)
+
+    def _make_optimisers(self, network: TransformerNet) -> tuple[Optimizer, ...]:
+        config = self.config
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        return make_optimisers(
+            network, config.optimiser, config.learning_rate, dtype, self.recorded
+        )
+
+    def _make_step(
+        self,
+        network: nn.Module,
+        loss: PerceptualLoss,
+        optimisers: Sequence[Optimizer],
+        scaler: torch.amp.GradScaler,
+        world: World,
+    ) -> TrainingStep | RepeatedSize:
+        step = TrainingStep(
+            network, loss, optimisers, scaler, self.precision, self.config.gradient_clip, world
+        )
+        return RepeatedSize(step) if self.recorded else step
 
     def _begin(self) -> None:
         """Load what the run begins from."""
@@ -284,71 +271,3 @@ class Trainer:
         self.network.eval()
         loss = held_out_loss(self.perceptual, self.held_out_targets)
         return measure(self.network, loss, self.held_out, on_photo)
-
-    def preview(self, count: int = PREVIEW_PHOTOS) -> list[list[Pixels]]:
-        """Fixed photos and what the network makes of them now: two rows of pictures."""
-        photos = [
-            crop_centre(resize_shorter_side(picture, SHORTER_SIDE), CROP)
-            for picture in self._preview_photos(count)
-        ]
-        if not photos:
-            return [[], []]
-        self.network.eval()
-        with torch.inference_mode(), autocast(self.device, self.precision):
-            restyled = self.network(to_tensor(photos).to(self.device))
-        return [photos, to_pixels(restyled)]
-
-    def save(self, path: Path, after: HeldOutLoss | None = None) -> ModelCard:
-        """Write the model file with everything known about it; the network may be half trained.
-
-        Raises:
-            StylizeError: the file cannot be written.
-        """
-        config = self.config
-        card = ModelCard(
-            name=self.name,
-            norm=config.norm,
-            width=config.width,
-            ground=self.network.plan.ground,
-            title=config.title,
-            style_image=self.painting.name,
-            style_sha256=file_sha256(self.painting),
-            perceptual={
-                "name": self.perceptual.name,
-                "sha256": self.perceptual.sha256,
-                "architecture": self.perceptual.architecture,
-            },
-            settings=config.as_dict()
-            | {
-                "perceptual": self.perceptual.name,  # a path would say whose machine it was
-                "start": Path(config.start).stem,
-                "device": self.device.type,
-                "precision": self.precision,
-                "processes": self.world.size,
-            },
-            photos=len(self.photos),
-            generated=len(self.sources) - len(self.photos),
-            steps=self.step,
-            held_out_before=self.before.as_dict() if self.before else None,
-            held_out_after=after.as_dict() if after else None,
-            licence=config.licence,
-            version=stylize.__version__,
-            start=self.start,
-        )
-        targets = {TARGET_PREFIX + layer: gram for layer, gram in self.held_out_targets.items()}
-        tensors = {
-            name: tensor.cpu() for name, tensor in (self.network.tensors() | targets).items()
-        }
-        for picture in self.preview(1)[1]:
-            tensors[THUMBNAIL] = torch.from_numpy(thumbnail(picture))
-        write_model(path, card, tensors)
-        return card
-
-    def _preview_photos(self, count: int) -> list[Pixels]:
-        pictures: list[Pixels] = []
-        for path in self.held_out:
-            if len(pictures) == count:
-                break
-            with suppress(StylizeError):  # unreadable ones are counted where they are measured
-                pictures.append(read_source(path, enough=SHORTER_SIDE))
-        return pictures

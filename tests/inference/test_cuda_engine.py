@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from stylize.inference import torch_engine
-from stylize.inference.repeated_size import REPEATS
 from stylize.inference.stylizer import Stylizer
+from stylize.inference.torch_engine import REPEATS
 from tests.conftest import make_picture
 
 pytestmark = [

@@ -21,6 +21,7 @@ from stylize.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from stylize.training.result import save_model
 from stylize.training.trainer import Trainer
 from tests.conftest import Run, assert_one_line, save_picture
 
@@ -49,7 +50,7 @@ def test_a_resumed_run_gives_the_same_bits(
     whole = Trainer(config, painting, photo_folder, "model")
     whole.before = whole.evaluate()
     losses = [report.total for report in whole.steps()]
-    whole.save(path)
+    save_model(whole, path)
     expected = path.read_bytes()
 
     first = Trainer(config, painting, photo_folder, "model")
@@ -62,7 +63,7 @@ def test_a_resumed_run_gives_the_same_bits(
     second = Trainer(config, painting, photo_folder, "model", resume=path)
     assert second.step == 8
     assert [report.total for report in second.steps()] == losses[8:]
-    second.save(path)
+    save_model(second, path)
     assert path.read_bytes() == expected
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Literal
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,7 +12,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from stylize.networks.transformer import TransformerNet
-from stylize.training.optimiser import KERNEL_RATE, REST_RATE, Muon, make_optimisers, orthogonal
+from stylize.training.optimiser import (
+    KERNEL_RATE,
+    REST_RATE,
+    Muon,
+    make_optimisers,
+    orthogonal,
+    set_rates,
+)
 
 SIDES = st.integers(1, 24)
 
@@ -112,3 +122,31 @@ def test_each_parameter_has_one_optimiser(norm: str) -> None:
     (alone,) = make_optimisers(network, "adam", 1e-3, torch.float32)
     assert set(alone.param_groups[0]["params"]) == set(names)
     assert alone.param_groups[0]["initial_lr"] == 1e-3
+
+
+@pytest.mark.parametrize("kind", ["muon", "adam"])
+def test_what_is_recorded_moves_alike_by_rates_that_stay_where_they_are(
+    kind: Literal["muon", "adam"],
+) -> None:
+    torch.manual_seed(0)
+    network = TransformerNet(width=0.125).to(memory_format=torch.channels_last)
+    moved = []
+    for recorded in (False, True):
+        trial = copy.deepcopy(network)
+        optimisers = make_optimisers(trial, kind, 1e-2, torch.float32, recorded)
+        groups = [group for optimiser in optimisers for group in optimiser.param_groups]
+        rates = [group["lr"] for group in groups]
+        random = torch.Generator().manual_seed(1)
+        for factor in (0.5, 1.0, 0.25):
+            set_rates(optimisers, factor)
+            for parameter in trial.parameters():
+                gradient = torch.randn(parameter.shape, generator=random)
+                parameter.grad = torch.empty_like(parameter).copy_(gradient)
+            for optimiser in optimisers:
+                optimiser.step()
+        for group, rate in zip(groups, rates, strict=True):
+            assert (group["lr"] is rate) == recorded
+            assert float(group["lr"]) == pytest.approx(0.25 * group["initial_lr"])
+        moved.append(torch.cat([parameter.detach().flatten() for parameter in trial.parameters()]))
+    # Three steps of at most 0.01, each rounded some ten times, and weights of up to 1: 2^-24 each.
+    torch.testing.assert_close(*moved, rtol=0, atol=3 * (0.01 * 10 + 1) * 2**-24)

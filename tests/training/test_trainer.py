@@ -14,6 +14,7 @@ from stylize.networks.transformer import TransformerNet
 from stylize.training import forecast
 from stylize.training.data import ENOUGH_PHOTOS, GENERATED
 from stylize.training.forecast import seconds_left
+from stylize.training.result import save_model
 from stylize.training.schedule import learning_rate_factor
 from stylize.training.trainer import Trainer
 from stylize.zoo import list_styles
@@ -48,11 +49,11 @@ def test_equal_seeds_give_equal_files(
         trainer, _ = train(config, painting, photo_folder)
         assert torch.equal(torch.get_rng_state(), before)  # nor is it touched
         path = tmp_path / f"{number}.safetensors"
-        trainer.save(path)
+        save_model(trainer, path)
         files.append(path.read_bytes())
     assert files[0] == files[1]
     other, _ = train(config.changed({"seed": 1}), painting, photo_folder)
-    other.save(tmp_path / "other.safetensors")
+    save_model(other, tmp_path / "other.safetensors")
     assert (tmp_path / "other.safetensors").read_bytes() != files[0]
 
 
@@ -75,7 +76,7 @@ def test_a_run_may_begin_from_a_trained_style(
     trainer = Trainer(start, painting, photo_folder, "test")
     tensors = read_model(trained.instance).tensors()
     assert all(torch.equal(tensors[name], t) for name, t in trainer.network.tensors().items())
-    card = trainer.save(tmp_path / "model.safetensors")
+    card = save_model(trainer, tmp_path / "model.safetensors")
     assert card.start is not None
     assert (card.start["name"], card.start["steps"]) == ("instance", 3)
     for change in ({"norm": "batch"}, {"width": 0.5}):
@@ -97,14 +98,14 @@ def test_a_ground_is_trained_on_wherever_a_crop_may_lie_and_kept_with_the_model(
     assert trainer.network.ground is not None
     ground = trainer.network.ground.forward
 
-    def watched(picture: torch.Tensor, place: tuple[int, int]) -> torch.Tensor:
-        places.append(place)
+    def watched(picture: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+        places.append((int(place[0]), int(place[1])))
         return ground(picture, place)
 
     monkeypatch.setattr(trainer.network.ground, "forward", watched)
     assert len(list(trainer.steps())) == 3
     assert places == [trainer.sampler.ground_place(step) for step in range(3)]
-    trainer.save(tmp_path / "model.safetensors")
+    save_model(trainer, tmp_path / "model.safetensors")
     model = read_model(tmp_path / "model.safetensors")
     assert model.card.ground == model.card.plan.ground == 0.2
     assert not any("ground" in name for name in model.arrays)
@@ -144,7 +145,7 @@ def test_without_photos_generated_pictures_serve(
     assert not set(trainer.held_out) & set(trainer.sources)
     trainer.before = trainer.evaluate()
     assert len(list(trainer.steps())) == config.steps
-    card = trainer.save(tmp_path / "model.safetensors", trainer.evaluate())
+    card = save_model(trainer, tmp_path / "model.safetensors", trainer.evaluate())
     assert (card.photos, card.generated) == (0, GENERATED)
     few = Trainer(config, painting, photo_folder, "test")
     assert len(few.photos) == 10  # of twelve; two are held out

@@ -1,0 +1,125 @@
+"""A recorded step against one that is computed: the same bits, whatever changes in between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stylize.config import TrainConfig
+from stylize.repeated_size import RepeatedSize, Run
+from stylize.training import trainer as training
+from stylize.training.distributed import World
+from stylize.training.guard import AstrayError, Guard
+from stylize.training.step import can_record
+from stylize.training.trainer import Trainer
+from tests.conftest import save_picture
+from tests.tape import Recorder
+
+
+@pytest.fixture
+def config(small_perceptual: Path) -> TrainConfig:
+    return TrainConfig(
+        steps=8, size=64, half_size_share=0.5, style_size=48, width=0.125, ground=0.1,
+        covariance_weight=0.3, start="none", perceptual=str(small_perceptual), device="cpu",
+        warmup_steps=2, checkpoint_every=2, learning_rate=1e-2,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def painting(tmp_path: Path) -> Path:
+    return save_picture(tmp_path / "painting.png", 60, 50, seed=99)
+
+
+def train(config: TrainConfig, painting: Path, photos: Path) -> tuple[list[Any], dict[str, Any]]:
+    """The reports of a run, and everything that it ends with."""
+    trainer = Trainer(config, painting, photos, "test")
+    assert trainer.recorded
+    reports = list(trainer.steps())
+    checkpoint = trainer.checkpoint()
+    return reports, checkpoint.tensors | {"tint": trainer.loss.tint, "state": checkpoint.state}
+
+
+@pytest.mark.parametrize("goes_astray", [False, True])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"precision": "bf16", "norm": "batch"},
+        {"optimiser": "adam", "norm": "none", "gamut_weight": 0.0},
+    ],
+)
+def test_replayed_steps_give_the_bits_of_computed_ones(
+    config: TrainConfig,
+    painting: Path,
+    photo_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    goes_astray: bool,
+) -> None:
+    config = config.changed(settings)
+    monkeypatch.setattr(training, "can_record", lambda *whatever: True)
+    check = Guard.check_gradient
+
+    norms: list[float] = []
+
+    def fails_once(guard: Guard, norm: float) -> None:
+        norms.append(norm)
+        if goes_astray and len(norms) == 7:
+            raise AstrayError("for once")
+        check(guard, norm)
+
+    monkeypatch.setattr(Guard, "check_gradient", fails_once)
+    recorder = Recorder()
+
+    class Replaying(RepeatedSize):
+        def __init__(self, run: Run) -> None:
+            super().__init__(run, record=recorder)
+
+    monkeypatch.setattr(training, "RepeatedSize", Replaying)
+    reports, replayed = train(config, painting, photo_folder)
+    assert [size[-1] for size in recorder.recorded] == [32, 64] + goes_astray * [64]
+    assert recorder.replays == len(reports) + goes_astray - len(recorder.recorded)
+
+    norms.clear()
+    recorder.fails = True
+    expected, computed = train(config, painting, photo_folder)
+    assert reports == expected
+    assert replayed.pop("state") == computed.pop("state")
+    assert replayed.keys() == computed.keys()
+    assert all(torch.equal(replayed[name], tensor) for name, tensor in computed.items())
+    assert any(name.endswith(".step") for name in computed)  # Adam's count
+
+
+def test_what_waits_for_the_gpu_is_not_recorded() -> None:
+    cuda = torch.device("cuda")
+    assert can_record(cuda, "bf16", World())
+    assert can_record(cuda, "fp32", World())
+    assert not can_record(cuda, "fp16", World())
+    assert not can_record(cuda, "bf16", World(0, 2))
+    assert not can_record(torch.device("cpu"), "bf16", World())
+    with pytest.raises(RuntimeError, match="cannot be recorded"):  # nor would the tape
+        Recorder()(lambda x: x * x.sum().item(), torch.ones(3))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("optimiser", ["muon", "adam"])
+def test_a_gpu_replays_its_steps(
+    config: TrainConfig, painting: Path, photo_folder: Path, optimiser: str
+) -> None:
+    config = config.changed({"device": "cuda", "precision": "fp32", "optimiser": optimiser})
+    totals = []
+    for cuda_graph in (True, False):
+        trainer = Trainer(
+            config.changed({"cuda_graph": cuda_graph}), painting, photo_folder, "test"
+        )
+        totals.append([report.total for report in trainer.steps()])
+        assert trainer.recorded == cuda_graph
+        if cuda_graph:
+            assert isinstance(trainer._take_step, RepeatedSize)
+            assert trainer._take_step._again is not None
+    # Adam fused rounds in another order; eight steps enlarge that.
+    assert totals[0] == pytest.approx(totals[1], rel=1e-2)
