@@ -58,10 +58,14 @@ def gram_matrix(features: Tensor) -> Tensor:
     Source: Gatys, Ecker and Bethge 2016, equation 3; divided by H*W so that it does not depend on
     the picture's size.
     """
-    pixels = features.shape[-2] * features.shape[-1]
+    channels, height, width = features.shape[1:]
     with torch.autocast(features.device.type, enabled=False):
-        flat = features.float().flatten(2)  # (N, C, H, W) -> (N, C, H*W)
-        return flat @ flat.mT / pixels
+        # (N, H, C, W) or (N, 1, C, H*W). Where rows are longer than their products are wide, one
+        # product a row: as one over all pixels it is so narrow that it keeps few cores busy.
+        parts = features.float().transpose(1, 2)
+        if channels > width:
+            parts = features.float().flatten(2)[:, None]
+        return (parts @ parts.mT).sum(1) / (height * width)
 
 
 def covariance_matrix(features: Tensor, gram: Tensor | None = None) -> Tensor:
