@@ -160,6 +160,7 @@ class TrainConfig:
         return replace(self, **{name: _coerce(name, value) for name, value in settings.items()})
 
 
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
 _INFINITY = float("inf")
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("width", MIN_WIDTH, MAX_WIDTH),
@@ -283,6 +284,5 @@ def _coerce(name: str, value: Any) -> Any:
     if wanted is float and type(value) is int:
         return float(value)
     if type(value) is not wanted:
-        kind = {int: "a whole number", float: "a number", str: "a word"}[wanted]
-        raise UsageError(f"{name} is {value!r}; it must be {kind}")
+        raise UsageError(f"{name} is {value!r}; it must be {_KINDS[wanted]}")
     return value

@@ -40,6 +40,7 @@ def test_every_shipped_config_is_valid(path: Path) -> None:
         ("half_size_share=1.5", "half_size_share is 1.5; it must be 0 to 1"),
         ("steps=many", "steps is 'many'; it must be a whole number"),
         ("steps=true", "steps is True; it must be a whole number"),
+        ("cuda_graph=2", "cuda_graph is 2; it must be true or false"),
         ("norm=layer", "norm is 'layer'; it must be one of instance, batch, none"),
         ("setps=3", "no setting 'setps'; did you mean steps?"),
         ("qqq=3", "no setting 'qqq'; there are norm, width"),
@@ -52,6 +53,12 @@ def test_impossible_settings_are_named(word: str, message: str) -> None:
     with pytest.raises(UsageError) as error:
         TrainConfig().changed(parse_settings([word]))
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(TrainConfig)])
+def test_no_setting_takes_what_is_of_no_type(name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} is None; it must be "):
+        TrainConfig().changed({name: None})
 
 
 def test_nothing_to_learn() -> None:
