@@ -227,12 +227,12 @@ class PerceptualLoss(nn.Module):
         shown = restyled.float()
         if self.gamut_weight:
             shown = shown.clamp(0, 1)
-        seen = (shown, photo)
+        seen, aim = shown, photo
         if shift is not None:
-            seen = (window(shown, shift, MAX_SHIFT - 1), window(photo, shift, MAX_SHIFT - 1))
+            seen, aim = (window(picture, shift, MAX_SHIFT - 1) for picture in (shown, photo))
         with torch.no_grad():
-            wanted = self.network(seen[1], self.content_layers)
-        features = self.network(seen[0], self.content_layers + self.style_layers)
+            wanted = self.network(aim, self.content_layers)
+        features = self.network(seen, self.content_layers + self.style_layers)
         content = torch.stack(
             [content_loss(features[name], wanted[name], self.units) for name in self.content_layers]
         ).sum()

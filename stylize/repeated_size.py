@@ -7,6 +7,7 @@ longer over them than the GPU. Recorded as a CUDA graph they are one launch.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 
@@ -66,14 +67,15 @@ class RepeatedSize:
     Several threads may call it at once, all on the device's default stream.
 
     Args:
-        run: as for `record`; tensors of (N, C, H, W) are told apart by all their sizes and types.
-        after: calls of one size in a row before it is recorded.
-        most_pixels: N * H * W of the first tensor that are recorded at the most.
+        run: as for `record`; the first of its tensors is (N, C, H, W). One size is the same sizes
+            and types of all.
+        after: calls of one size in a row before it is recorded; infinity: it never is.
+        most_pixels: N * H * W that are recorded at the most.
         record: see there.
     """
 
     def __init__(
-        self, run: Run, after: int = 0, most_pixels: float = float("inf"), record: Record = record
+        self, run: Run, after: float, most_pixels: float = math.inf, record: Record = record
     ) -> None:
         self._run, self._record = run, record
         self._after, self._most_pixels = after, most_pixels

@@ -15,7 +15,9 @@ from torch.utils._pytree import tree_leaves
 
 from stylize.repeated_size import Run
 
-WAITING = {"aten._local_scalar_dense", "aten.nonzero", "aten.lift_fresh", "aten.item"}
+WAITING = {
+    torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero, torch.ops.aten.lift_fresh,
+}  # fmt: skip
 """Operators that on a GPU wait for it, or bring something from the host, which nothing replays."""
 
 
@@ -36,8 +38,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        name = func.name().partition("::")
-        if f"{name[0]}.{name[2].partition('.')[0]}" in WAITING:
+        if func.overloadpacket in WAITING:
             raise RuntimeError(f"{func.name()} cannot be recorded")
         # Batch norm's schema does not say that it moves the running statistics.
         if func._schema.is_mutable or "batch_norm" in func.name():

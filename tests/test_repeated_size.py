@@ -62,7 +62,7 @@ def test_where_memory_does_not_suffice_it_is_not_tried_again() -> None:
         tried.append(inputs)
         raise torch.OutOfMemoryError("out of memory")
 
-    network = RepeatedSize(negative, record=record)
+    network = RepeatedSize(negative, 0, record=record)
     with pytest.raises(torch.OutOfMemoryError):
         network(torch.rand(1, 3, 4, 5))
     assert network(torch.ones(1, 3, 4, 5)).sum() == 0
@@ -76,7 +76,7 @@ def test_what_it_changes_changes_once_a_call() -> None:
         total.add_(step * other)
         return total * 1
 
-    adding = RepeatedSize(add, record=Recorder())
+    adding = RepeatedSize(add, 0, record=Recorder())
     found = [adding(torch.full((1, 1), float(n)), torch.full((1, 1), 2.0)).item() for n in range(5)]
     assert found == [0, 2, 6, 12, 20]
 

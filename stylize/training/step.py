@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -21,36 +22,24 @@ def can_record(device: torch.device, precision: str, world: World) -> bool:
     return device.type == "cuda" and precision != "fp16" and world.size == 1
 
 
+@dataclass(frozen=True)
 class TrainingStep:
-    """Restyles a batch, and moves the weights along the losses' derivatives.
+    """Restyles a batch, and moves the weights along the losses' derivatives."""
 
-    Args:
-        network: as it is called in training: its gradients come out averaged over the world.
-        loss: of what it gives; remembers each step's tint.
-        optimisers: what moves the network's parameters.
-        scaler: of the losses, for float16.
-        precision: of the convolutions.
-        gradient_clip: largest norm of the gradient.
-        world: the processes that train together.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        loss: PerceptualLoss,
-        optimisers: Sequence[Optimizer],
-        scaler: torch.amp.GradScaler,
-        precision: str,
-        gradient_clip: float,
-        world: World,
-    ) -> None:
-        self.network = network
-        self.loss = loss
-        self.optimisers = optimisers
-        self.scaler = scaler
-        self.precision = precision
-        self.gradient_clip = gradient_clip
-        self.world = world
+    network: nn.Module
+    """As it is called in training: its gradients come out averaged over the world."""
+    loss: PerceptualLoss
+    """Of what it gives; remembers each step's tint."""
+    optimisers: Sequence[Optimizer]
+    """What moves the network's parameters."""
+    scaler: torch.amp.GradScaler
+    """Of the losses, for float16."""
+    precision: str
+    """Of the convolutions."""
+    gradient_clip: float
+    """Largest norm of the gradient."""
+    world: World
+    """The processes that train together."""
 
     def __call__(self, photo: Tensor, places: Tensor) -> Tensor:
         """Take a step.

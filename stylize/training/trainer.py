@@ -185,8 +185,7 @@ class Trainer:
         step, rate = self.step + 1, self.config.learning_rate
         retreats = self.guard.retreat(reason, step)
         self._restore(self.last_good)
-        if isinstance(self._take_step, RepeatedSize):
-            self._take_step.release()  # the optimisers' tensors lie elsewhere now
+        self._take_step.release()  # the optimisers' tensors lie elsewhere now
         self.guard.slow_down(retreats)
         LOG.warning(
             "%s at step %d: going back to step %d, with a learning rate of %.2g instead of %.2g",
@@ -225,11 +224,11 @@ class Trainer:
         optimisers: Sequence[Optimizer],
         scaler: torch.amp.GradScaler,
         world: World,
-    ) -> TrainingStep | RepeatedSize:
+    ) -> RepeatedSize:
         step = TrainingStep(
             network, loss, optimisers, scaler, self.precision, self.config.gradient_clip, world
         )
-        return RepeatedSize(step) if self.recorded else step
+        return RepeatedSize(step, after=0 if self.recorded else math.inf)
 
     def _begin(self) -> None:
         """Load what the run begins from."""
