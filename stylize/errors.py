@@ -10,6 +10,11 @@ Each message is one line: what was got, what was wanted, and what mends it.
 from __future__ import annotations
 
 
+def one_line(error: BaseException) -> str:
+    """What somebody else's error says, for a line of ours."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class StylizeError(Exception):
     """The work could not be done; the message says what would mend it."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -26,7 +27,12 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 torch.set_num_threads(1)  # tests run in two processes on two cores
 # Not the user's; every run of the tests compiles anew what it uses first.
-os.environ["STYLIZE_CACHE"] = tempfile.mkdtemp(prefix="stylize-test-cache-")
+os.environ["STYLIZE_CACHE"] = CACHE = tempfile.mkdtemp(prefix="stylize-test-cache-")
+
+
+def pytest_unconfigure() -> None:
+    """Each of the processes that test has a cache of its own, and takes it along."""
+    shutil.rmtree(CACHE, ignore_errors=True)
 
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

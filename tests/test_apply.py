@@ -56,6 +56,26 @@ def test_own_results_are_no_photos(run: Run, trained: Trained, tmp_path: Path) -
         assert_one_line(done, 1, "result of stylize itself")
 
 
+def test_a_file_whose_reader_gives_up_in_its_own_way(
+    run: Run, trained: Trained, tmp_path: Path
+) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(make_picture(8, 8)).save(buffer, "DDS")
+    data = bytearray(buffer.getvalue())
+    data[80] = 1  # Pillow raises NotImplementedError when it opens this
+    (tmp_path / "odd.dds").write_bytes(data)
+    photo = save_picture(tmp_path / "photo.png", 16, 16)
+    wide = save_picture(tmp_path / "wide.webp", 8, 16000)
+    Image.new("RGB", (16400, 8)).save(tmp_path / "wider.png")
+    words = ("apply", tmp_path / "odd.dds", photo, wide, "-s", trained.instance)
+    done = run(*words, "-o", tmp_path / "out", COLUMNS="500")
+    assert done.returncode == 1
+    assert names(tmp_path / "out") == ["photo-instance.png", "wide-instance.webp"]
+    assert "1 of 3 photos could not be restyled" in done.stderr
+    done = run("apply", tmp_path / "wider.png", "-s", trained.instance, "-o", tmp_path / "w.webp")
+    assert_one_line(done, 1, "cannot hold 16400 x 8 px")
+
+
 def test_patterns(run: Run, trained: Trained, tmp_path: Path) -> None:
     for name in ("a.png", "b.png", "c.jpg"):
         save_picture(tmp_path / name, 16, 16)

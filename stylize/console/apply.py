@@ -133,7 +133,7 @@ def _choose_backend(
         return choose_backend(means.backend, means.device).backend
     sizes = []
     for job in jobs[:FEW]:
-        with contextlib.suppress(OSError):  # an unreadable one is reported when its turn comes
+        with contextlib.suppress(Exception):  # an unreadable one is reported when its turn comes
             if job.source is not None:
                 with Image.open(job.source) as photo:
                     width, height = photo.size

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from stylize.errors import StylizeError, UsageError
+from stylize.errors import StylizeError, UsageError, one_line
 from stylize.imaging.colour import on_white, to_srgb
 
 Pixels = npt.NDArray[np.uint8]
@@ -27,6 +27,8 @@ EXTENSIONS = HEIF | {
 def find_pictures(folder: Path) -> list[Path]:
     """All files below `folder` that look like pictures by their ending, sorted by path.
 
+    What is hidden, itself or its folder, as previews in `.thumbnails` are, is nobody's photo.
+
     Raises:
         UsageError: there is no such folder, or no picture in it.
     """
@@ -34,7 +36,9 @@ def find_pictures(folder: Path) -> list[Path]:
     found = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+        if path.suffix.lower() in EXTENSIONS
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not path.is_dir()
     )
     if not found:
         raise UsageError(
@@ -109,7 +113,7 @@ def explained(name: str, source: Path | bytes) -> Iterator[None]:
         raise StylizeError(f"{name}: {error}") from error
     except MemoryError as error:
         raise StylizeError(f"{name} does not fit into the memory") from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
+    except Exception as error:  # Pillow's readers and their libraries raise whatever there is
         raise StylizeError(f"{name} {_reason(source, error)}") from error
 
 
@@ -136,7 +140,7 @@ def _reason(source: Path | bytes, error: Exception) -> str:
     if empty:
         return "is empty"
     unknown = isinstance(error, UnidentifiedImageError)  # whose text is the path once more
-    return f"is no readable picture: {'its format is not known' if unknown else error}"
+    return f"is no readable picture: {'its format is not known' if unknown else one_line(error)}"
 
 
 def read_rgb(path: Path, enough: int | None = None) -> Pixels:

@@ -29,11 +29,17 @@ ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
 """Formats whose frames follow each other in time; a TIFF's or a phone's several pictures do not."""
 
 SOFTWARE, DESCRIPTION, ORIENTATION = 0x0131, 0x010E, 0x0112
-"""Exif tags."""
+EXIF_IFD, GPS_IFD = 0x8769, 0x8825
+"""Exif tags; the last two are tables of their own."""
 
-TIFF_DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
-"""Tags of a TIFF that describe the photo: description, make, model, software, date, artist,
-copyright."""
+DESCRIPTIVE = (
+    DESCRIPTION, 0x010F, 0x0110, SOFTWARE, 0x0132, 0x013B, 0x4746, 0x4749, 0x8298, EXIF_IFD,
+    GPS_IFD, 0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F,
+)  # fmt: skip
+"""Tags that describe a photo: description, make, model, software, date, artist, rating, copyright,
+the camera's settings, the place, and Windows' title, comment, author, keywords and subject."""
+
+_INTEROPERABILITY = 0xA005
 
 MARK = "stylize "
 """With what the metadata of our own results begin."""
@@ -143,18 +149,30 @@ def _read_pillow(image: Image.Image, frames: int) -> Photo:
 
 
 def _exif_of(image: Image.Image, upright: Image.Image) -> bytes:
-    if image.format != "TIFF":
-        exif = upright.getexif()
-    else:  # whose own tags say how its pixels lie, and are no longer true
-        exif, tags = Image.Exif(), image.getexif()
-        exif.update({tag: tags[tag] for tag in TIFF_DESCRIPTIVE if tag in tags})
+    exif = upright.getexif() if image.format != "TIFF" else descriptive(image.getexif())
     return exif.tobytes() if exif else b""
+
+
+def descriptive(exif: Image.Exif) -> Image.Exif:
+    """What a TIFF may keep: its other tags say how pixels lie, and those lie otherwise now."""
+    kept = Image.Exif()
+    for tag in DESCRIPTIVE:
+        if tag in exif:
+            kept[tag] = exif[tag] if tag not in (EXIF_IFD, GPS_IFD) else _table(exif, tag)
+    return kept
+
+
+def _table(exif: Image.Exif, tag: int) -> dict[int, Any]:
+    """A table of Exif's, without the one in it, which tells of standards alone."""
+    return {key: value for key, value in exif.get_ifd(tag).items() if key != _INTEROPERABILITY}
 
 
 def _frame(image: Image.Image, in_own_space: bool = False) -> Frame:
     if not in_own_space:
         image = to_srgb(image)
-    alpha = np.asarray(image.getchannel("A")) if image.has_transparency_data else None
+    elif image.has_transparency_data and image.mode == "RGB":  # one colour of a PNG is transparent
+        image = image.convert("RGBA")
+    alpha = np.asarray(image.getchannel("A")) if image.mode == "RGBA" else None
     return Frame(np.asarray(image.convert("RGB")), alpha)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-import struct
+import logging
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from stylize.errors import StylizeError, UsageError
+from stylize.errors import StylizeError, UsageError, one_line
 from stylize.imaging import deep
 from stylize.imaging.colour import AnyPixels, from_own_space, on_white
-from stylize.imaging.photo import ANIMATED, SOFTWARE, Frame, Photo
+from stylize.imaging.photo import ANIMATED, EXIF_IFD, SOFTWARE, Frame, Photo, descriptive
 from stylize.safe_write import atomic_file
 
 JPEG_QUALITY = 95
@@ -27,11 +28,15 @@ FORMATS = {
 }  # fmt: skip
 """What can be written, by ending."""
 
+SIDES = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535, "AVIF": 32768}
+"""Pixels of a side that a format holds at the most; of AVIF, that are read again."""
+
+# A TIFF is not compressed: LZW makes painted pictures larger by a tenth, and through libtiff, which
+# compresses, Pillow writes no tables of Exif.
 _OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": JPEG_QUALITY, "subsampling": "4:4:4"},
     "WEBP": {"quality": JPEG_QUALITY, "method": 4},
     "AVIF": {"quality": 90},
-    "TIFF": {"compression": "tiff_lzw"},
 }
 _OPAQUE = frozenset({"JPEG", "BMP", "PPM"})
 _BARE = frozenset({"GIF", "BMP", "PPM"})
@@ -41,10 +46,10 @@ _DEEP = {"PNG": ".png", "TIFF": ".tif"}
 _JPEG_SEGMENT = 65000
 """Bytes of Exif or XMP that a JPEG holds."""
 
-_TIFF_XMP = 700
-
 # Exif tags.
-_EXIF_IFD, _WIDTH, _HEIGHT = 0x8769, 0xA002, 0xA003
+_TIFF_XMP, _WIDTH, _HEIGHT = 700, 0xA002, 0xA003
+
+LOG = logging.getLogger("stylize")
 
 
 def can_write(path: Path) -> bool:
@@ -68,6 +73,20 @@ def check_writable(path: Path) -> str:
     return FORMATS[path.suffix.lower()]
 
 
+def check_sides(path: Path, height: int, width: int) -> None:
+    """Find out before a picture is restyled whether its file can hold it.
+
+    Raises:
+        StylizeError: a side is too long for the format of the path's ending.
+    """
+    most = SIDES.get(FORMATS[path.suffix.lower()])
+    if most is not None and max(height, width) > most:
+        raise StylizeError(
+            f"{path} cannot hold {width} x {height} px: {path.suffix} has up to {most} a side; "
+            f"use .png or .tif, or --size {most}"
+        )
+
+
 def write_photo(path: Path, photo: Photo, software: str = "") -> None:
     """Write a photo with its metadata, whole or not at all.
 
@@ -81,21 +100,37 @@ def write_photo(path: Path, photo: Photo, software: str = "") -> None:
         UsageError: a format that there is not, a folder that is missing.
         StylizeError: the file cannot be written.
     """
-    format_name = check_writable(path)
-    try:
-        data = encode_photo(photo, format_name, software)
-    except (ValueError, OSError, struct.error) as error:  # a WebP beyond 16383 pixels, say
-        raise StylizeError(f"cannot write {path}: {error}") from error
+    data = encode_photo(photo, check_writable(path), software, str(path))
     with atomic_file(path) as temporary:
         temporary.write_bytes(data)
 
 
-def encode_photo(photo: Photo, format_name: str, software: str = "") -> bytes:
+def encode_photo(
+    photo: Photo, format_name: str, software: str = "", name: str = "the picture"
+) -> bytes:
     """A photo as the bytes of a file; see `write_photo`.
 
+    Metadata that the format's writer does not take is left out, with a warning: photos carry all
+    kinds, and a restyled picture is worth more.
+
+    Args:
+        name: what messages call it.
+
     Raises:
-        ValueError, OSError: the format does not hold such a picture.
+        StylizeError: the format does not hold such a picture.
     """
+    try:
+        return _encoded(photo, format_name, software)
+    except Exception as error:  # Pillow's writers and their libraries raise whatever there is
+        reason = one_line(error)
+        if not (photo.exif or photo.xmp):
+            raise StylizeError(f"cannot write {name}: {reason}") from error
+    data = encode_photo(replace(photo, exif=b"", xmp=b""), format_name, software, name)
+    LOG.warning("%s: without the photo's metadata, which cannot be written: %s", name, reason)
+    return data
+
+
+def _encoded(photo: Photo, format_name: str, software: str) -> bytes:
     first = photo.frames[0]
     exif = _exif(photo, software, format_name)
     if first.pixels.dtype == np.uint16 and format_name in _DEEP:
@@ -164,16 +199,18 @@ def _exif(photo: Photo, software: str, format_name: str) -> bytes:
     if photo.exif:
         with suppress(Exception):  # a photo's own may be broken in any way
             exif.load(photo.exif)
-            if _EXIF_IFD in exif:
-                inner = exif.get_ifd(_EXIF_IFD)
+            if EXIF_IFD in exif:
+                inner = exif.get_ifd(EXIF_IFD)
                 inner[_HEIGHT], inner[_WIDTH] = photo.size
+            if format_name == "TIFF":
+                exif = descriptive(exif)
     if software:
         exif[SOFTWARE] = software
     if photo.xmp and format_name == "TIFF":
         exif[_TIFF_XMP] = photo.xmp
     with suppress(Exception):
         data = exif.tobytes() if exif else b""
-        if len(data) < _JPEG_SEGMENT:
+        if format_name != "JPEG" or len(data) < _JPEG_SEGMENT:
             return data
     plain = Image.Exif()
     plain[SOFTWARE] = software

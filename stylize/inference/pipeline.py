@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import stylize
 from stylize.errors import StylizeError
 from stylize.imaging.photo import MARK, MAX_MEGAPIXELS, Photo, read_photo
-from stylize.imaging.write import FORMATS, encode_photo, write_photo
+from stylize.imaging.write import FORMATS, check_sides, encode_photo, write_photo
 from stylize.inference.batch import Job
-from stylize.inference.restyle import Look, restyle_photo
+from stylize.inference.restyle import Look, restyle_photo, sides_of
 
 if TYPE_CHECKING:
     from stylize.inference.stylizer import Stylizer
@@ -66,6 +66,8 @@ def run_jobs(
                 coming = None
                 try:
                     photo = photo_future.result()
+                    if job.target is not None:
+                        check_sides(job.target, *sides_of(photo, look))
                     large = photo.size[0] * photo.size[1] >= LARGE
                     if not large and number + 1 < len(jobs):
                         coming = decoder.submit(decode, jobs[number + 1])
@@ -109,8 +111,9 @@ def _write(job: Job, photo: Photo, stylizer: Stylizer) -> None:
         write_photo(job.target, photo, software)
         return
     format_name = photo.format if photo.format in FORMATS.values() else "PNG"
+    data = encode_photo(photo, format_name, software)
     try:
-        sys.stdout.buffer.write(encode_photo(photo, format_name, software))
+        sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
-    except (ValueError, OSError) as error:
+    except OSError as error:
         raise StylizeError(f"cannot write to standard output: {error}") from error

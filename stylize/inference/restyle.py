@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stylize.errors import UsageError
 from stylize.imaging.colour import blend, from_own_space, on_white, to_own_space
-from stylize.imaging.geometry import shrink_to
+from stylize.imaging.geometry import shrink_to, shrunk_sides
 from stylize.imaging.photo import Frame, Photo
 
 if TYPE_CHECKING:
@@ -62,6 +62,12 @@ def restyle_photo(
 
         frames.append(_restyle_frame(stylizer, _shrunk(frame, look.size), photo, look, report))
     return replace(photo, frames=frames)
+
+
+def sides_of(photo: Photo, look: Look) -> tuple[int, int]:
+    """(height, width) that a photo's restyled picture has."""
+    height, width = photo.size
+    return shrunk_sides(height, width, look.size or max(height, width))
 
 
 def _restyle_frame(

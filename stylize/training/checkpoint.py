@@ -77,16 +77,17 @@ def load_checkpoint(output: Path, run: dict[str, Any]) -> Checkpoint:
         try:
             with safe_open(path, framework="pt") as file:
                 content = json.loads((file.metadata() or {})[_KEY])
+                found, state = dict(content["run"]), dict(content["state"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, ValueError, KeyError):
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError):
             continue
         for name, value in run.items():
-            if content["run"].get(name) != value:
+            if found.get(name) != value:
                 raise UsageError(
-                    f"{path} belongs to another run: its {name} is {content['run'].get(name)!r}, "
+                    f"{path} belongs to another run: its {name} is {found.get(name)!r}, "
                     f"not {value!r}; begin anew with --overwrite"
                 )
-        return Checkpoint(tensors, content["state"])
+        return Checkpoint(tensors, state)
     raise StylizeError(f"no checkpoint in {folder_of(output)} can be read")
 
 

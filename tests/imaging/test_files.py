@@ -82,6 +82,15 @@ def test_a_jpeg_may_come_smaller_but_never_below_what_is_enough(tmp_path: Path) 
     assert 150 <= min(small.shape[:2]) < 800
 
 
+def test_what_is_hidden_is_nobodys_photo(tmp_path: Path) -> None:
+    folder = tmp_path / ".photos"  # itself it was asked for
+    photo = save_picture(folder / "trip" / "a.jpg")
+    save_picture(folder / ".thumbnails" / "a.jpg")
+    save_picture(folder / "trip" / "._a.jpg")
+    (folder / "album.jpg").mkdir()
+    assert find_pictures(folder) == [photo]
+
+
 def broken_files(folder: Path) -> dict[str, Path]:
     """A file of each kind that people have and no picture is in."""
     good = io.BytesIO()

@@ -13,7 +13,7 @@ from PIL import Image
 from stylize.errors import StylizeError, UsageError
 from stylize.imaging.photo import Frame, Photo, is_own_result
 from stylize.imaging.sheet import GAP, contact_sheet
-from stylize.imaging.write import write_photo, write_picture
+from stylize.imaging.write import check_sides, write_photo, write_picture
 from tests.conftest import SWAPPED, make_picture
 
 PIXELS = make_picture(40, 50)
@@ -76,10 +76,24 @@ def test_impossible_paths_are_wrong_use(tmp_path: Path, name: str) -> None:
 
 
 def test_an_error_while_writing_leaves_nothing(tmp_path: Path) -> None:
-    wide = Image.new("RGB", (20000, 1))  # beyond what a WebP holds
+    wide = Image.new("RGB", (20000, 1))  # beyond what a WebP holds: see also check_sides
     with pytest.raises(StylizeError, match="cannot write"):
         write_picture(tmp_path / "wide.webp", wide)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("ending", "most"), [("jpg", 65500), ("webp", 16383), ("gif", 65535)])
+def test_sides_that_a_format_does_not_hold_are_known_beforehand(
+    tmp_path: Path, ending: str, most: int
+) -> None:
+    path = tmp_path / f"long.{ending}"
+    check_sides(path, 1, most)
+    write_picture(path, Image.new("RGB", (most, 1)))
+    with pytest.raises(StylizeError, match=rf"up to {most} a side; use .png or .tif"):
+        check_sides(path, most + 1, 1)
+    with pytest.raises(StylizeError, match="cannot write"):
+        write_picture(path, Image.new("RGB", (1, most + 1)))
+    check_sides(tmp_path / "long.png", most + 1, 1)
 
 
 def test_results_are_as_readable_as_other_files(tmp_path: Path) -> None:
