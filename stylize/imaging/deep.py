@@ -166,7 +166,8 @@ def _load(source: Path | bytes) -> Any:
 
     if isinstance(source, bytes):
         return pyvips.Image.new_from_buffer(source, "", fail_on="truncated")
-    return pyvips.Image.new_from_file(str(source), fail_on="truncated")
+    # `revalidate`: libvips keeps what it opened by name, and would give a file's old pixels.
+    return pyvips.Image.new_from_file(str(source), fail_on="truncated", revalidate=True)
 
 
 def _image(values: Pixels16) -> Any:

@@ -20,7 +20,8 @@ from stylize.imaging.photo import ANIMATED, EXIF_IFD, SOFTWARE, Frame, Photo, de
 from stylize.safe_write import atomic_file
 
 JPEG_QUALITY = 95
-"""With full chroma: style transfer is all about colour edges, which 4:2:0 smears."""
+"""With full chroma, as AVIF: style transfer is all about colour edges, which 4:2:0 smears (a
+painting as AVIF: 32.4 dB instead of 36.6, as JPEG 32.3 instead of 37.7). WebP has no other."""
 
 FORMATS = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF",
@@ -36,7 +37,7 @@ SIDES = {"JPEG": 65500, "WEBP": 16383, "GIF": 65535, "AVIF": 32768}
 _OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": JPEG_QUALITY, "subsampling": "4:4:4"},
     "WEBP": {"quality": JPEG_QUALITY, "method": 4},
-    "AVIF": {"quality": 90},
+    "AVIF": {"quality": 90, "subsampling": "4:4:4"},
 }
 _OPAQUE = frozenset({"JPEG", "BMP", "PPM"})
 _BARE = frozenset({"GIF", "BMP", "PPM"})
@@ -179,6 +180,9 @@ def _image(frame: Frame, format_name: str, profile: bytes | None) -> Image.Image
         pixels = from_own_space(pixels, profile)
     if format_name in _OPAQUE:
         pixels, alpha = on_white(pixels, alpha), None
+    if format_name == "GIF" and alpha is not None:  # where a pixel is there or is not
+        pixels, opaque = on_white(pixels, alpha), _eight_bits(alpha) > 127
+        alpha = np.where(opaque, np.uint8(255), np.uint8(0))
     image = Image.fromarray(_eight_bits(pixels))
     if alpha is not None:
         image.putalpha(Image.fromarray(_eight_bits(alpha)))

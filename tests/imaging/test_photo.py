@@ -157,6 +157,16 @@ def test_sixteen_bits_stay_sixteen(tmp_path: Path, ending: str, bands: int) -> N
     assert is_own_result(tmp_path / f"out.{ending}")
 
 
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_a_file_that_was_written_anew_is_read_anew(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"deep.{ending}"
+    for level in (1000, 2000):
+        write_photo(path, Photo([Frame(np.full((8, level // 100, 3), level, np.uint16))]))
+        pixels = read_photo(path).frames[0].pixels
+        assert pixels.shape == (8, level // 100, 3)
+        assert (pixels == level).all()
+
+
 def test_sixteen_bits_keep_their_profile(tmp_path: Path) -> None:
     deep_file(tmp_path / "deep.png", profile=SWAPPED)
     photo = read_photo(tmp_path / "deep.png")

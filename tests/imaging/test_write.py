@@ -40,6 +40,25 @@ def test_jpeg_keeps_full_chroma(tmp_path: Path) -> None:
         assert {layer[1:3] for layer in image.layer} == {(1, 1)}  # type: ignore[attr-defined]
 
 
+def test_avif_keeps_full_chroma(tmp_path: Path) -> None:
+    stripes = np.zeros((16, 64, 3), np.uint8)
+    stripes[:, ::2] = 255, 0, 0
+    stripes[:, 1::2] = 0, 0, 255
+    write_photo(tmp_path / "out.avif", photo(stripes))
+    with Image.open(tmp_path / "out.avif") as image:
+        # At half the chroma all columns would be of one purple, 128 levels off.
+        assert np.abs(np.asarray(image).astype(int) - stripes).mean() < 16
+
+
+def test_what_is_half_transparent_is_there_or_not_in_a_gif(tmp_path: Path) -> None:
+    alpha = np.repeat(np.array([[0, 127, 128, 255]], np.uint8), 4, axis=0)
+    write_photo(tmp_path / "out.gif", photo(np.zeros((4, 4, 3), np.uint8), alpha=alpha))
+    with Image.open(tmp_path / "out.gif") as image:
+        found = np.asarray(image.convert("RGBA"))[0]
+    assert found[:, 3].tolist() == [0, 0, 255, 255]
+    assert np.abs(found[2:, 0].astype(int) - [127, 0]).max() <= 2  # as seen on white
+
+
 def test_transparency_goes_where_the_format_has_it(tmp_path: Path) -> None:
     clear = photo(np.zeros((8, 8, 3), np.uint8), alpha=np.zeros((8, 8), np.uint8))
     write_photo(tmp_path / "out.png", clear)
