@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from stylize.errors import UsageError
+from stylize.errors import StylizeError, UsageError
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -152,6 +152,26 @@ def place(network: Network, device: torch.device) -> Network:
     return network.to(device)
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch says that memory did not suffice, on a GPU or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether torch or numpy says that memory did not suffice, on a GPU or on the CPU."""
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or "can't allocate memory" in str(error)
+
+
+@contextmanager
+def needing_memory(what: str, remedy: str) -> Iterator[None]:
+    """The context of work whose memory may not suffice: then that is one line.
+
+    Args:
+        what: what takes it, after "not enough memory for ".
+        remedy: what mends it.
+
+    Raises:
+        StylizeError: it did not suffice.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise StylizeError(f"not enough memory for {what}; {remedy}") from error

@@ -18,10 +18,11 @@ from tqdm import tqdm
 
 from stylize.console.bars import INTERRUPTED, say, show_library_messages
 from stylize.errors import StylizeError
+from stylize.free_memory import free_memory
 from stylize.imaging.geometry import shrunk_sides
 from stylize.inference.batch import Job, plan_jobs
 from stylize.inference.engine import better_in_bands, choose_backend
-from stylize.inference.memory import free_memory, parse_memory
+from stylize.inference.memory import parse_memory
 from stylize.inference.pipeline import Outcome, run_jobs
 from stylize.inference.restyle import Look
 from stylize.model_file import read_card

@@ -7,9 +7,9 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 import stylize
+from stylize.free_memory import free_memory
 from stylize.inference.compile_cache import cache_folder
 from stylize.inference.engine import choose_backend, find_gpu, has_openvino
-from stylize.inference.memory import free_memory
 from stylize.paths import shipped, user_styles
 
 

@@ -8,12 +8,10 @@ import os
 import re
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 
 from stylize.errors import StylizeError, UsageError
 from stylize.inference.layout import store_shape
@@ -96,18 +94,6 @@ def parse_memory(text: str) -> int:
     if not match or not float(match[1]):
         raise UsageError(f"--memory {text!r}: give a size such as 2GB or 800MB")
     return int(float(match[1]) * 1024 ** _UNITS[match[2].upper()])
-
-
-def free_memory() -> int:
-    """Bytes that this process can take without driving others out: a container's limit counts."""
-    free = int(psutil.virtual_memory().available)
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no container, no limit ("max"), or no Linux
-        return free
-    return max(0, min(free, limit - used))
 
 
 def fits_whole(

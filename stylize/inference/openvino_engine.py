@@ -14,9 +14,10 @@ import openvino as ov
 
 import stylize
 from stylize.errors import StylizeError, UsageError
+from stylize.free_memory import free_memory
 from stylize.imaging.levels import as_floats, as_levels, deviation
 from stylize.inference import compile_cache
-from stylize.inference.memory import cut_picture, fits_whole, free_memory
+from stylize.inference.memory import cut_picture, fits_whole
 from stylize.inference.openvino_backend import OpenVINOBackend
 from stylize.inference.openvino_graph import network_graph
 from stylize.inference.streaming import Progress, Streamer

@@ -12,14 +12,14 @@ from stylize.devices import (
     DTYPES,
     autocast,
     convolving,
-    is_out_of_memory,
+    needing_memory,
     place,
     resolve_device,
     resolve_precision,
 )
-from stylize.errors import StylizeError
+from stylize.free_memory import free_memory
 from stylize.imaging.tensors import each_picture, from_floats, to_floats
-from stylize.inference.memory import cut_picture, fits_whole, free_memory
+from stylize.inference.memory import cut_picture, fits_whole
 from stylize.inference.streaming import Progress, Streamer
 from stylize.inference.torch_backend import TorchBackend
 from stylize.networks.transformer import TransformerNet
@@ -95,17 +95,16 @@ class TorchEngine:
 
     def _restyle_whole(self, batch: Tensor) -> Tensor:
         photo = batch.to(self._device, torch.float32, memory_format=torch.channels_last)
-        try:
-            with torch.inference_mode(), convolving(self._device, self.precision):
-                restyled = self._run(photo)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            height, width = batch.shape[-2:]
-            raise StylizeError(
-                f"not enough memory on {self.device} for {width} x {height} pixels; "
-                f"make the photo smaller, or use --device cpu"
-            ) from error
+        height, width = batch.shape[-2:]
+        with (
+            needing_memory(
+                f"{width} x {height} pixels on {self.device}",
+                "make the photo smaller, or use --device cpu",
+            ),
+            torch.inference_mode(),
+            convolving(self._device, self.precision),
+        ):
+            restyled = self._run(photo)
         # Out of inference mode, so that a caller may train through or change what it got.
         return restyled.to(batch.device, batch.dtype).clone()
 

@@ -35,6 +35,10 @@ HELD_OUT_GENERATED, FIRST_HELD_OUT = 4, 1_000_000
 MAX_ZOOM = 1.5
 """A crop shows the whole shorter side at the least and 1 / MAX_ZOOM of it at the most."""
 
+LONGEST = 8
+"""Times its shorter side that of a painting is learned from: a photo of a stripe, at its size for
+training, would be larger than memory."""
+
 PREFETCH = 3
 """Batches decoded ahead; decoding is far quicker than a step, so a few hide its jitter."""
 
@@ -158,8 +162,15 @@ class PhotoSampler:
 
 
 def load_style(path: Path, shorter_side: int) -> Tensor:
-    """The painting as (1, 3, H, W), float32 in 0..1, its shorter side resized to `shorter_side`."""
-    return to_tensor([resize_shorter_side(read_rgb(path), shorter_side)])
+    """The painting as (1, 3, H, W), float32 in 0..1, its shorter side resized to `shorter_side`.
+
+    Of a scroll, longer than LONGEST times its shorter side, the middle.
+    """
+    painting = read_rgb(path)
+    longest = LONGEST * min(painting.shape[:2])
+    top, left = (max(0, side - longest) // 2 for side in painting.shape[:2])
+    middle = painting[top : top + longest, left : left + longest]
+    return to_tensor([resize_shorter_side(middle, shorter_side)])
 
 
 def _crop(photo: Pixels, size: int, random: np.random.Generator) -> Pixels:

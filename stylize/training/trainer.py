@@ -11,6 +11,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stylize.config import TrainConfig
-from stylize.devices import place, resolve_device, resolve_precision
+from stylize.devices import needing_memory, place, resolve_device, resolve_precision
 from stylize.held_out import STYLE_SIZE, HeldOutLoss, held_out_loss, measure
 from stylize.losses import PerceptualLoss, style_targets
 from stylize.model_file import file_sha256
@@ -31,6 +32,7 @@ from stylize.training.checkpoint import Checkpoint, load_checkpoint, pack, unpac
 from stylize.training.data import PhotoSampler, load_style, split_content, with_generated
 from stylize.training.distributed import World
 from stylize.training.guard import AstrayError, Guard
+from stylize.training.memory import check_memory
 from stylize.training.objective import make_loss
 from stylize.training.optimiser import make_optimisers, set_rates
 from stylize.training.schedule import learning_rate_factor
@@ -83,7 +85,6 @@ class Trainer:
         self.painting = painting
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
-        style_image = load_style(painting, config.style_size).to(self.device)
         self.photos, held_out = split_content(content, config.seed)
         every = math.ceil(len(held_out) / config.held_out_photos) if content else 1
         self.held_out = held_out[::every]
@@ -96,7 +97,13 @@ class Trainer:
         )
 
         self.perceptual = place(load_perceptual(config.perceptual), self.device)
-        self.loss = make_loss(config, self.perceptual, style_image)
+        check_memory(config, self.perceptual, self.device)
+        with needing_memory(
+            f"a painting of {config.style_size} px and {self.perceptual.name}",
+            "give a smaller --style-size",
+        ):
+            style_image = load_style(painting, config.style_size).to(self.device)
+            self.loss = make_loss(config, self.perceptual, style_image)
         self.held_out_targets = style_targets(
             self.perceptual,
             load_style(painting, STYLE_SIZE).to(self.device),
@@ -154,13 +161,14 @@ class Trainer:
         the learning rate.
 
         Raises:
-            StylizeError: that did not help, or no photo can be read.
+            StylizeError: that did not help, no photo can be read, or memory does not suffice.
         """
         # Only now, as what was measured before the first step belongs to it.
         self.last_good = self.checkpoint()
         while self.step < self.config.steps:
             try:
-                yield from self._steps()
+                with self._needing_memory():
+                    yield from self._steps()
             except AstrayError as error:
                 self._retreat(str(error))
 
@@ -199,10 +207,19 @@ class Trainer:
             network, copy.deepcopy(self.loss), self._make_optimisers(network),
             copy.deepcopy(self.scaler), World(),
         )  # fmt: skip
-        inputs = self._inputs(step, self.sampler.batch(step))
-        for _ in range(times):
-            take_step(*inputs).tolist()  # a GPU is waited for
-            yield
+        with self._needing_memory():
+            inputs = self._inputs(step, self.sampler.batch(step))
+            for _ in range(times):
+                take_step(*inputs).tolist()  # a GPU is waited for
+                yield
+
+    def _needing_memory(self) -> AbstractContextManager[None]:
+        """The context of a step."""
+        count, size = self.config.batch_size, self.config.size
+        return needing_memory(
+            f"steps of {count} photos of {size} x {size} px on {self.device}",
+            "give a smaller --batch-size or --size",
+        )
 
     def _inputs(self, step: int, batch: Tensor) -> tuple[Tensor, Tensor]:
         """What `TrainingStep` takes."""
@@ -233,8 +250,9 @@ class Trainer:
     def _begin(self) -> None:
         """Load what the run begins from."""
         if self.config.start == NEAREST:
-            photos = self.sampler.batch(0).to(self.device)
-            model = load_nearest(self.network, self.loss, photos)
+            with self._needing_memory():
+                photos = self.sampler.batch(0).to(self.device)
+                model = load_nearest(self.network, self.loss, photos)
         elif self.config.start == RANDOM:
             model = None
         else:

@@ -86,6 +86,19 @@ def test_the_painting_keeps_its_proportions(tmp_path: Path) -> None:
     assert painting.shape == (1, 3, 64, 96)
 
 
+def test_of_a_scroll_the_middle_is_taken(tmp_path: Path) -> None:
+    for turned in (False, True):
+        pixels = np.zeros((4, 100, 3), np.uint8)
+        pixels[:, 40:60] = 255
+        scroll = pixels.swapaxes(0, 1) if turned else pixels
+        Image.fromarray(np.ascontiguousarray(scroll)).save(tmp_path / "scroll.png")
+        painting = load_style(tmp_path / "scroll.png", 8)
+        assert painting.shape[2:] == ((64, 8) if turned else (8, 64))
+        along = painting.mean((0, 1, 3 if turned else 2))
+        assert torch.allclose(along, along.flip(0), atol=1e-6)
+        assert along[[0, 32]].tolist() == [0, 1]
+
+
 def test_shifts_are_those_of_the_seed_and_step(photo_folder: Path) -> None:
     paths = find_pictures(photo_folder)
     one, two = (PhotoSampler(paths, 32, 2, seed=3) for _ in range(2))

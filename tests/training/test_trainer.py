@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stylize.config import TrainConfig
-from stylize.errors import UsageError
+from stylize.errors import StylizeError, UsageError
 from stylize.model_file import read_model
 from stylize.networks.transformer import TransformerNet
 from stylize.training import forecast
@@ -195,6 +195,46 @@ def test_covariances_count_in_training_and_not_in_the_held_out_loss(
     assert by_both.style > by_gram.style
     assert by_both.content == by_gram.content
     assert gram.evaluate() == both.evaluate()
+
+
+@pytest.mark.parametrize("failing", ["stylize.training.step", "stylize.training.data"])
+def test_want_of_memory_is_one_line_with_what_mends_it(
+    config: TrainConfig, painting: Path, photo_folder: Path, monkeypatch: pytest.MonkeyPatch,
+    failing: str,
+) -> None:  # fmt: skip
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError if failing.endswith("step") else MemoryError
+
+    trainer = Trainer(config, painting, photo_folder, "test")
+    place = "TrainingStep.__call__" if failing.endswith("step") else "PhotoSampler.batch"
+    monkeypatch.setattr(f"{failing}.{place}", fail)
+    wanted = r"not enough memory for steps of 2 photos of 32 x 32 px on cpu; give a smaller --batch"
+    for work in (trainer.steps(), trainer.rehearse(0, 1)):
+        with pytest.raises(StylizeError, match=wanted):
+            next(work)
+
+
+def test_what_cannot_fit_is_refused_before_the_first_step(
+    config: TrainConfig, painting: Path, photo_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 8 channels of the small loss network: 1930 / 8 + 460 + 61 * 8 = 1189 bytes a pixel.
+    needed = 1189 * 2 * 32**2
+    monkeypatch.setattr("stylize.training.memory.free_memory", lambda: needed * 4 // 5 + 4000)
+    Trainer(config, painting, photo_folder, "test")
+    monkeypatch.setattr("stylize.training.memory.free_memory", lambda: needed * 4 // 5 - 4000)
+    with pytest.raises(StylizeError, match=r"take some 0.0 GiB.*smaller --batch-size or --size"):
+        Trainer(config, painting, photo_folder, "test")
+
+
+def test_want_of_memory_for_the_painting_names_its_size(
+    config: TrainConfig, painting: Path, photo_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to")
+
+    monkeypatch.setattr("stylize.training.trainer.make_loss", fail)
+    with pytest.raises(StylizeError, match=r"not enough memory for a painting.*--style-size"):
+        Trainer(config, painting, photo_folder, "test")
 
 
 def test_a_half_size_needs_crops_that_can_be_halved() -> None:
