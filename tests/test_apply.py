@@ -76,6 +76,15 @@ def test_a_file_whose_reader_gives_up_in_its_own_way(
     assert_one_line(done, 1, "cannot hold 16400 x 8 px")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a folder that not even root writes into")
+def test_a_folder_that_cannot_be_written_to_is_found_before_the_work(
+    run: Run, trained: Trained, tmp_path: Path
+) -> None:
+    (tmp_path / "photo.jpg").write_text("never read")
+    words = ("apply", tmp_path / "photo.jpg", "-s", trained.instance, "-o", "/proc/photo.jpg")
+    assert_one_line(run(*words), 1, "cannot write into /proc")
+
+
 def test_patterns(run: Run, trained: Trained, tmp_path: Path) -> None:
     for name in ("a.png", "b.png", "c.jpg"):
         save_picture(tmp_path / name, 16, 16)

@@ -11,7 +11,7 @@ from stylize.errors import StylizeError, UsageError
 from stylize.imaging.files import check_file, find_pictures
 from stylize.imaging.photo import is_own_result
 from stylize.imaging.write import can_write, check_writable
-from stylize.safe_write import make_folder
+from stylize.safe_write import check_folder_writable, make_folder
 
 STANDARD = "-"
 """Stands for standard input and standard output."""
@@ -55,7 +55,8 @@ def plan_jobs(words: Sequence[str], style: str, output: str | None, overwrite: b
 
     Raises:
         UsageError: a missing photo or folder, two photos with one result, a folder without output.
-        StylizeError: a result of a file given by name exists, or the file is such a result itself.
+        StylizeError: a result of a file given by name exists, or the file is such a result itself;
+            nothing can be written where results belong.
     """
     found = Jobs()
     sources = list(_sources(words, output))
@@ -91,6 +92,8 @@ def plan_jobs(words: Sequence[str], style: str, output: str | None, overwrite: b
             found.existing += 1
             continue
         found.jobs.append(job)
+    for folder in dict.fromkeys(job.target.parent for job in found.jobs if job.target):
+        check_folder_writable(folder)
     return found
 
 

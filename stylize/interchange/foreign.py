@@ -31,6 +31,12 @@ SHOWN_KEYS = 4
 _OLD_STATISTICS = re.compile(r"\.(running_mean|running_var|num_batches_tracked)$")
 """Left by torch before 0.4 in norms that do not use them."""
 
+_PARALLEL = "module."
+"""What torch's DataParallel puts before every key."""
+
+_UNWANTED = re.compile(r"GLOBAL (\S+) was not an allowed")
+"""Where torch names a class that it does not unpickle."""
+
 
 def import_model(source: Path, output: Path, title: str = "", licence: str = "") -> ModelCard:
     """Read a foreign model and write it as a style.
@@ -48,8 +54,7 @@ def import_model(source: Path, output: Path, title: str = "", licence: str = "")
     try:
         loaded = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and torch each have their own
-        reason = str(error).strip().splitlines()[0]
-        raise StylizeError(f"{source} is no file of tensors that torch wrote: {reason}") from error
+        raise StylizeError(f"{source} is no file of tensors alone: {_why(error)}") from error
     plan, tensors = convert(source.name, loaded)
     card = ModelCard(
         name=output.stem,
@@ -71,6 +76,14 @@ def import_model(source: Path, output: Path, title: str = "", licence: str = "")
     return card
 
 
+def _why(error: Exception) -> str:
+    """What is in the file instead. torch's own words tell how to run what a stranger pickled."""
+    remedy = "write torch.save(model.state_dict(), FILE), and import that"
+    if found := _UNWANTED.search(str(error)):
+        return f"it holds a {found[1]}, which is not unpickled; {remedy}"
+    return f"it is damaged, or of another kind; {remedy}"
+
+
 def convert(name: str, state: Any) -> tuple[Plan, dict[str, Tensor]]:
     """A foreign state dict as a plan and its tensors.
 
@@ -81,8 +94,14 @@ def convert(name: str, state: Any) -> tuple[Plan, dict[str, Tensor]]:
     Raises:
         StylizeError: keys or shapes that do not fit.
     """
-    if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
-        raise StylizeError(f"{name} holds no state dict, which maps names to tensors")
+    if not isinstance(state, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
+        keys = list(map(str, state)) if isinstance(state, Mapping) else []
+        what = ", ".join(keys[:SHOWN_KEYS]) or f"a {type(state).__name__}"
+        raise StylizeError(f"{name} holds {what}; a state dict is wanted, names and tensors alone")
+    if all(key.startswith(_PARALLEL) for key in state):
+        state = {key.removeprefix(_PARALLEL): value for key, value in state.items()}
     state = {key: value for key, value in state.items() if not _OLD_STATISTICS.search(key)}
     names = dict(_names(make_plan().stages))
     known = {key for foreign in names.values() for key in foreign}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import stylize
@@ -132,7 +134,10 @@ def test_what_is_no_such_model_is_one_line(foreign: Foreign, tmp_path: Path, run
             "8 keys are missing (res3",
         ),
         "strange": (state | {"head.weight": torch.zeros(2)}, "1 keys are unknown (head.weight)"),
-        "list": ([torch.zeros(2)], "holds no state dict"),
+        "list": ([torch.zeros(2)], "holds a list; a state dict is wanted"),
+        "nested": ({"state_dict": state, "epoch": 2}, "holds state_dict, epoch; a state dict is"),
+        "numbered": ({1: torch.zeros(2)}, "holds 1; a state dict is wanted"),
+        "whole": (torch.nn.Sequential(), "holds a torch.nn.modules.container.Sequential, which is"),
         "shape": (state | {"res1.conv1.conv2d.weight": torch.zeros(3, 3, 3, 3)}, "it must be (32"),
     }
     for name, (value, message) in cases.items():
@@ -141,9 +146,13 @@ def test_what_is_no_such_model_is_one_line(foreign: Foreign, tmp_path: Path, run
         with pytest.raises(StylizeError) as error:
             import_model(path, tmp_path / "out.safetensors")
         assert message in str(error.value)
-    text = tmp_path / "text.pth"
-    text.write_text("no model")
-    assert_one_line(run("import", text, "-o", tmp_path / "o.safetensors"), 1, "no file of tensors")
+    whole = io.BytesIO()
+    torch.save(state, whole)
+    for content in (b"no model", b"", whole.getvalue()[: len(whole.getvalue()) // 2]):
+        (tmp_path / "other.pth").write_bytes(content)
+        with pytest.raises(StylizeError, match=r"is damaged, or of another kind; write torch.save"):
+            import_model(tmp_path / "other.pth", tmp_path / "out.safetensors")
+    assert_one_line(run("import", tmp_path / "other.pth", cwd=tmp_path), 1, "no file of tensors")
     assert_one_line(run("import", tmp_path / "none.pth"), 2, "no such file")
     assert not list(tmp_path.glob("*.safetensors"))
 
@@ -157,8 +166,23 @@ def test_nothing_but_tensors_is_unpickled(tmp_path: Path, run: Run) -> None:
     path = tmp_path / "evil.pth"
     path.write_bytes(pickle.dumps({"conv1.conv2d.weight": Mischief()}))
     done = run("import", path, cwd=tmp_path)
-    assert_one_line(done, 1, "no file of tensors that torch wrote")
+    assert_one_line(done, 1, "no file of tensors alone")
     assert "executed" not in done.stdout + done.stderr
+    torch.save({"conv1.conv2d.weight": Mischief()}, path)
+    done = run("import", path, cwd=tmp_path)
+    assert_one_line(done, 1, "it holds a print, which is not unpickled; write torch.save")
+    assert "executed" not in done.stdout + done.stderr
+
+
+def test_a_network_that_was_trained_in_parallel(foreign: Foreign, tmp_path: Path) -> None:
+    state = foreign.state_dict()
+    torch.save({f"module.{key}": value for key, value in state.items()}, tmp_path / "many.pth")
+    torch.save(state, tmp_path / "one.pth")
+    models = []
+    for name in ("many", "one"):
+        import_model(tmp_path / f"{name}.pth", tmp_path / f"{name}.safetensors")
+        models.append(load_file(tmp_path / f"{name}.safetensors"))
+    assert all(torch.equal(models[0][key], models[1][key]) for key in models[1])
 
 
 def test_the_command(foreign: Foreign, run: Run, tmp_path: Path) -> None:
