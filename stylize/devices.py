@@ -155,7 +155,8 @@ def place(network: Network, device: torch.device) -> Network:
 def is_out_of_memory(error: Exception) -> bool:
     """Whether torch or numpy says that memory did not suffice, on a GPU or on the CPU."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or "can't allocate memory" in str(error)
+    # The CPU's words, and MPS's.
+    return known or any(x in str(error) for x in ("can't allocate memory", "out of memory (MPS"))
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from stylize.devices import autocast, convolving, resolve_precision
-from stylize.errors import UsageError
+from stylize.devices import autocast, convolving, needing_memory, resolve_precision
+from stylize.errors import StylizeError, UsageError
 
 GPU = torch.device("cuda")  # a name; nothing here computes
 
@@ -43,6 +43,26 @@ def test_other_precisions_and_devices_leave_the_setting(callers: str) -> None:
     for device, precision in ((GPU, "bf16"), (GPU, "fp16"), (torch.device("cpu"), "fp32")):
         with convolving(device, precision):
             assert setting() == callers
+
+
+@pytest.mark.parametrize(
+    ("error", "is_it"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 3.5 GB, max allowed"), True),
+        (MemoryError(), True),
+        (RuntimeError("size mismatch"), False),
+    ],
+)
+def test_want_of_memory_is_told_from_other_errors(error: Exception, is_it: bool) -> None:
+    def work() -> None:
+        with needing_memory("a picture", "take a smaller one"):
+            raise error
+
+    wanted = r"not enough memory for a picture; take a smaller one" if is_it else str(error)
+    with pytest.raises(StylizeError if is_it else RuntimeError, match=wanted):
+        work()
 
 
 def test_training_is_repeatable(callers: str) -> None:

@@ -120,7 +120,7 @@ class TorchBackend:
 
     def first_values(self, band: Tensor) -> Vector:
         """The channels of the band's first pixel."""
-        values: Vector = band[0, 0].double().cpu().numpy()
+        values: Vector = band[0, 0].cpu().double().numpy()  # MPS has no doubles
         return values
 
     def measure(self, band: Tensor, center: Vector, store: Tensor | None) -> Moments:
@@ -131,7 +131,7 @@ class TorchBackend:
         values = band.reshape(-1, band.shape[-1])
         mean = values.mean(0)
         m2 = values.sub_(mean).square_().sum(0)
-        return Moments(values.shape[0], *(part.double().cpu().numpy() for part in (mean, m2)))
+        return Moments(values.shape[0], *(part.cpu().double().numpy() for part in (mean, m2)))
 
     def finish(
         self,

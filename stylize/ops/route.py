@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from stylize.errors import UsageError
+
 ROUTE_VARIABLE = "STYLIZE_INSTANCE_NORM"
 """Environment variable: "triton" or "reference" forces that route; it is read once."""
 
@@ -19,7 +21,7 @@ def route(device: str) -> str:
     forced = os.environ.get(ROUTE_VARIABLE)
     if forced:
         if forced not in ("triton", "reference"):
-            raise ValueError(f"{ROUTE_VARIABLE} is {forced!r}; it must be triton or reference")
+            raise UsageError(f"{ROUTE_VARIABLE} is {forced!r}; it must be triton or reference")
         return forced
     if device != "cuda":
         return "reference"

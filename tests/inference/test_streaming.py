@@ -253,6 +253,36 @@ def test_too_little_memory_halves_the_band_and_goes_on() -> None:
         streamed("instance", pixels, 40, backend=cramped)
 
 
+class OnMPS(torch.Tensor):
+    """A tensor that is never double, as Apple's GPUs know none, until it is on the CPU."""
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.Tensor.cpu:
+            return args[0].as_subclass(torch.Tensor)
+        found = super().__torch_function__(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]
+        if isinstance(found, torch.Tensor) and found.dtype == torch.float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return found
+
+
+class MPSBackend(TorchBackend):
+    def upload(self, pixels: Floats, ground: Floats | None) -> torch.Tensor:
+        return super().upload(pixels, ground).as_subclass(OnMPS)
+
+
+def test_what_lies_on_a_gpu_is_never_double() -> None:
+    net, pixels = network("instance"), random_picture(40, 30)
+    backend = MPSBackend(net.plan, net.tensors(), CPU)
+    assert isinstance(backend.upload(pixels, None) + 1, OnMPS)
+    found = streamed("instance", pixels, backend=backend)
+    np.testing.assert_allclose(found, whole("instance", pixels), atol=SINGLE, rtol=0)
+    with torch.inference_mode():
+        assert isinstance(net(torch.rand(1, 3, 16, 16).as_subclass(OnMPS)), OnMPS)
+
+
 def test_progress_rises_to_one() -> None:
     net = network("instance")
     tensors = net.tensors()
