@@ -20,6 +20,10 @@ _PNG_DEPTH = 24
 
 _MM_AN_INCH = 25.4
 
+LARGE_TIFF = 3_000_000_000
+"""Bytes of colour beyond which a TIFF is a BigTIFF: with opacity it could pass the 4 GiB that other
+TIFFs address."""
+
 
 def is_deep(source: Path | bytes) -> bool:
     """Whether a picture file, or its bytes, holds 16-bit channels.
@@ -153,7 +157,11 @@ def encode(
 
     image = image.copy()
     image.set_type(pyvips.GValue.gstr_type, "image-description", description)
-    return bytes(image.tiffsave_buffer(compression="deflate", predictor="horizontal"))
+    return bytes(
+        image.tiffsave_buffer(
+            compression="deflate", predictor="horizontal", bigtiff=pixels.nbytes > LARGE_TIFF
+        )
+    )
 
 
 def _one_line(error: Exception) -> str:

@@ -152,6 +152,8 @@ def _encoded(photo: Photo, format_name: str, software: str) -> bytes:
             options |= _xmp(photo.xmp, format_name)
     elif format_name == "GIF":
         options["comment"] = software
+    if format_name == "TIFF" and first.pixels.nbytes > deep.LARGE_TIFF:
+        options["big_tiff"] = True
     if photo.resolution and format_name in ("JPEG", "PNG", "TIFF", "BMP"):
         options["dpi"] = photo.resolution
     if len(images) > 1:

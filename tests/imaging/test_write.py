@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from stylize.errors import StylizeError, UsageError
-from stylize.imaging.photo import Frame, Photo, is_own_result
+from stylize.imaging import deep
+from stylize.imaging.photo import Frame, Photo, is_own_result, read_photo
 from stylize.imaging.sheet import GAP, contact_sheet
 from stylize.imaging.write import check_sides, write_photo, write_picture
 from tests.conftest import SWAPPED, make_picture
@@ -113,6 +114,18 @@ def test_sides_that_a_format_does_not_hold_are_known_beforehand(
     with pytest.raises(StylizeError, match="cannot write"):
         write_picture(path, Image.new("RGB", (1, most + 1)))
     check_sides(tmp_path / "long.png", most + 1, 1)
+
+
+def test_a_tiff_beyond_four_gigabytes_is_a_big_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, wide = tmp_path / "out.tif", PIXELS.astype(np.uint16) * 257
+    for pixels in (PIXELS, wide):
+        for limit, version in ((pixels.nbytes, 42), (pixels.nbytes - 1, 43)):
+            monkeypatch.setattr(deep, "LARGE_TIFF", limit)
+            write_photo(path, photo(pixels))
+            assert path.read_bytes()[2] == version
+            assert np.array_equal(read_photo(path).frames[0].pixels, pixels)
 
 
 def test_results_are_as_readable_as_other_files(tmp_path: Path) -> None:
