@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stylize.devices import (
     DTYPES,
@@ -60,6 +60,9 @@ class TorchEngine:
         network = TransformerNet(model.card.norm, model.card.width, model.card.ground)
         network.load_tensors(model.tensors())
         network.requires_grad_(False)
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):  # autocast would round them anew in every pass
+                module.to(DTYPES[self.precision])
         self.network = place(network.eval(), self._device)
         self._backend = TorchBackend(
             self._plan, model.tensors(), self._device, DTYPES[self.precision]
