@@ -24,10 +24,13 @@ Written from the files' own metadata by `python scripts/make_cards.py`. What all
   Gram matrices; float32, pictures of 256 px, clamped to 0..1 as in a file.
 - Measured before convolutions were rounded to half precision by `scripts/ship_styles.py`, which
   ships only what then restyles four photos to within 1/255.
-- Each in one run from random weights, on one core of a CPU with bf16; the twins with
+- All but one in one run from random weights, on one core of a CPU with bf16; the twins with
   `--set norm=batch`. The Starry Night and its twin: `--preset best --from-scratch --steps 12800
   --set half_size_share=0.78`, an hour; the noise of their ground was drawn by another generator.
   The others: `--preset best --from-scratch --steps 6000 --set half_size_share=0.75`, half an hour.
+- The glass mosaic learned the picture that `scripts/make_mosaic.py` makes of Composition VII: first
+  `--preset standard` on generated pictures, begun from the nearest style, then on the photographs,
+  `--preset best --steps 1250`, begun from that; half an hour each, on a CPU without bf16.
 """
 
 ABOUT_RUN = (
@@ -39,6 +42,7 @@ ABOUT_RUN = (
     "perceptual",
     "device",
     "precision",
+    "cuda_graph",
     "start",
     "preview_every",
     "held_out_photos",

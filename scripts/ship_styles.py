@@ -44,7 +44,8 @@ def ship(source: Path, target: Path) -> int:
     tensors[THUMBNAIL] = torch.from_numpy(thumbnail(restyled[0]))
     with tempfile.TemporaryDirectory(dir=MODELS) as folder:
         trial = Path(folder) / target.name
-        write_model(trial, replace(card, rounded_from=file_sha256(source)), tensors)
+        shipped = replace(card, name=target.stem, rounded_from=file_sha256(source))
+        write_model(trial, shipped, tensors)
         rounded = stylize.load(trial, precision="fp32")
         difference = max(
             int(np.abs(rounded(photo).astype(int) - before).max())
