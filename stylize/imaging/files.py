@@ -87,7 +87,17 @@ def open_picture(path: Path, enough: int | None = None) -> Image.Image:
         if enough is not None:
             image.draft(None, (enough, enough))
         image.load()
-        return to_srgb(ImageOps.exif_transpose(image))
+        return to_srgb(upright(image)[0])
+
+
+def upright(image: Image.Image) -> tuple[Image.Image, str]:
+    """A loaded picture turned as its Exif says; as it lies where that is damaged, and how it is."""
+    try:
+        return ImageOps.exif_transpose(image), ""
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises all kinds of errors at broken Exif
+        return image, one_line(error)
 
 
 @contextmanager

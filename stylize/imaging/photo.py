@@ -7,6 +7,7 @@ screen is to see, `colour` converts.
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,12 +16,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, ImageSequence
+from PIL import Image, ImageSequence
 
-from stylize.errors import StylizeError
+from stylize.errors import StylizeError, one_line
 from stylize.imaging import deep
 from stylize.imaging.colour import AnyPixels, is_rgb_profile, to_srgb
-from stylize.imaging.files import check_file, explained, prepare_heif
+from stylize.imaging.files import check_file, explained, prepare_heif, upright
 
 MAX_MEGAPIXELS = 200.0
 """Above this a picture is refused unless asked for: a small file can claim any size."""
@@ -40,6 +41,8 @@ DESCRIPTIVE = (
 the camera's settings, the place, and Windows' title, comment, author, keywords and subject."""
 
 _INTEROPERABILITY = 0xA005
+
+LOG = logging.getLogger("stylize")
 
 MARK = "stylize "
 """With what the metadata of our own results begin."""
@@ -103,7 +106,7 @@ def read_photo(source: Path | bytes, max_megapixels: float = MAX_MEGAPIXELS) -> 
         with Image.open(file) as image:
             frames = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
             _check_size(name, image.width, image.height, frames, max_megapixels)
-            return _read_pillow(image, frames)
+            return _read_pillow(image, frames, name)
 
 
 def is_own_result(path: Path) -> bool:
@@ -118,7 +121,7 @@ def is_own_result(path: Path) -> bool:
     return False
 
 
-def _read_pillow(image: Image.Image, frames: int) -> Photo:
+def _read_pillow(image: Image.Image, frames: int, name: str) -> Photo:
     if frames > 1:
         loop = image.info.get("loop", 0)
         skip = 1 if image.info.get("default_image") else 0  # an APNG's still for old viewers
@@ -130,27 +133,36 @@ def _read_pillow(image: Image.Image, frames: int) -> Photo:
         return Photo(pictures, loop=loop, format=image.format or "")
     image.load()
     # Also takes the orientation out of Exif and XMP.
-    upright = ImageOps.exif_transpose(image)
-    info = upright.info
+    turned, damage = upright(image)
+    info = turned.info
     profile = info.get("icc_profile")
-    keeps = upright.mode in ("RGB", "RGBA") and is_rgb_profile(profile)
-    if upright.mode in ("RGB", "RGBA") and not keeps:
-        upright.info.pop("icc_profile", None)  # broken, or of another kind of picture
+    keeps = turned.mode in ("RGB", "RGBA") and is_rgb_profile(profile)
+    if turned.mode in ("RGB", "RGBA") and not keeps:
+        turned.info.pop("icc_profile", None)  # broken, or of another kind of picture
+    exif = b""
+    if not damage:
+        exif, damage = _exif_of(image, turned)
+    if damage:
+        LOG.warning("%s: its Exif is damaged, and is left out: %s", name, damage)
     xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or image.info.get("xmp") or b""
     resolution = info.get("dpi")
     return Photo(
-        [_frame(upright, in_own_space=keeps)],
+        [_frame(turned, in_own_space=keeps)],
         profile=profile if keeps else None,
-        exif=_exif_of(image, upright),
+        exif=exif,
         xmp=xmp.encode() if isinstance(xmp, str) else xmp,
         resolution=(float(resolution[0]), float(resolution[1])) if resolution else None,
         format=image.format or "",
     )
 
 
-def _exif_of(image: Image.Image, upright: Image.Image) -> bytes:
-    exif = upright.getexif() if image.format != "TIFF" else descriptive(image.getexif())
-    return exif.tobytes() if exif else b""
+def _exif_of(image: Image.Image, turned: Image.Image) -> tuple[bytes, str]:
+    """What is kept of a picture's Exif, and what is wrong with it."""
+    try:
+        exif = turned.getexif() if image.format != "TIFF" else descriptive(image.getexif())
+        return exif.tobytes() if exif else b"", ""
+    except Exception as error:  # Pillow raises all kinds of errors at broken Exif
+        return b"", one_line(error)
 
 
 def descriptive(exif: Image.Exif) -> Image.Exif:
@@ -193,10 +205,11 @@ def _read_deep(source: Path | bytes, name: str, max_megapixels: float) -> Photo:
 
 def _without_orientation(data: bytes) -> bytes:
     exif = Image.Exif()
-    with suppress(Exception):  # Pillow raises all kinds of errors at broken Exif
+    with suppress(Exception):
         exif.load(data)
         exif.pop(ORIENTATION, None)
-    return exif.tobytes() if exif else b""
+        return exif.tobytes() if exif else b""
+    return b""
 
 
 def _check_size(name: str, width: int, height: int, frames: int, limit: float) -> None:

@@ -21,6 +21,7 @@ from PIL.TiffImagePlugin import IFDRational
 
 from stylize.errors import StylizeError
 from stylize.imaging.colour import on_white
+from stylize.imaging.files import read_rgb
 from stylize.imaging.photo import Frame, Photo, is_own_result, read_photo
 from stylize.imaging.write import FORMATS, encode_photo, write_photo
 from tests.conftest import SRGB, SWAPPED, make_picture, save_picture
@@ -309,6 +310,21 @@ def test_readers_that_raise_something_unheard_of_are_one_line(tmp_path: Path) ->
     (tmp_path / "photo.dds").write_bytes(data)
     with pytest.raises(StylizeError, match="is no readable picture"):
         read_photo(tmp_path / "photo.dds")
+
+
+@pytest.mark.parametrize("ending", ["jpg", "webp"])
+def test_a_photo_with_damaged_exif_is_read_without(
+    tmp_path: Path, ending: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, pixels = tmp_path / f"photo.{ending}", make_picture(20, 30)
+    Image.fromarray(pixels).save(path, exif=camera_exif())
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"MM\0*", b"MM\0\0"))  # no such format
+    assert path.read_bytes() != whole
+    photo = read_photo(path)
+    assert (photo.size, photo.exif) == ((20, 30), b"")
+    assert f"photo.{ending}: its Exif is damaged" in caplog.text
+    assert read_rgb(path).shape == (20, 30, 3)
 
 
 def test_a_transparent_colour_of_a_png_with_a_profile(tmp_path: Path) -> None:
