@@ -58,7 +58,8 @@ areas of the painting's main colours where the picture gives no reason for them:
 as much of the contrast in a calm sky as of that in a crowd. The rocket's sky above shows the same.
 Starry Night fills dark areas with flecks, and calm ones with yellow where nothing asks for it;
 `--strength 0.6` softens both. In The Scream a face of 60 px, the astronaut's above, keeps little
-but its eyes, in Starry Night its mouth goes under: `--style-scale 0.5` paints it more finely.
+but its eyes, in Starry Night its mouth goes under, in the glass mosaic it is a few pieces of glass:
+`--style-scale 0.5` paints it more finely.
 """
 
 
