@@ -138,7 +138,7 @@ def _choose_backend(
             if job.source is not None:
                 with Image.open(job.source) as photo:
                     width, height = photo.size
-                sizes.append(shrunk_sides(height, width, longer_side or max(width, height)))
+                sizes.append(shrunk_sides(height, width, longer_side))
     megapixels = sum(height * width for height, width in sizes) / 1e6
     plan, free = read_card(model).plan, free_memory()
 

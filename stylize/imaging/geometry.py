@@ -47,14 +47,18 @@ def crop_centre(picture: Pixels, side: int) -> Pixels:
     return picture[top : top + side, left : left + side]
 
 
-def shrunk_sides(height: int, width: int, longer_side: int) -> tuple[int, int]:
-    """Height and width of a picture whose longer side may have `longer_side` pixels at the most."""
+def shrunk_sides(height: int, width: int, longer_side: int | None) -> tuple[int, int]:
+    """Height and width of a picture whose longer side may have `longer_side` pixels at the most;
+    None: as they are.
+    """
+    if longer_side is None:
+        return height, width
     scale = min(1.0, longer_side / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def shrink_to(picture: npt.NDArray[Any], longer_side: int) -> npt.NDArray[Any]:
-    """Shrink so that the longer side has `longer_side` pixels at the most; never enlarge."""
+def shrink_to(picture: npt.NDArray[Any], longer_side: int | None) -> npt.NDArray[Any]:
+    """Shrink to `shrunk_sides`; never enlarge."""
     height, width = picture.shape[:2]
     return resize(picture, *shrunk_sides(height, width, longer_side))
 

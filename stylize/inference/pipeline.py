@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import stylize
 from stylize.errors import StylizeError
+from stylize.imaging.geometry import shrunk_sides
 from stylize.imaging.photo import MARK, MAX_MEGAPIXELS, Photo, read_photo
 from stylize.imaging.write import FORMATS, check_sides, encode_photo, write_photo
 from stylize.inference.batch import Job
-from stylize.inference.restyle import Look, restyle_photo, sides_of
+from stylize.inference.restyle import Look, restyle_photo
 
 if TYPE_CHECKING:
     from stylize.inference.stylizer import Stylizer
@@ -67,7 +68,7 @@ def run_jobs(
                 try:
                     photo = photo_future.result()
                     if job.target is not None:
-                        check_sides(job.target, *sides_of(photo, look))
+                        check_sides(job.target, *shrunk_sides(*photo.size, look.size))
                     large = photo.size[0] * photo.size[1] >= LARGE
                     if not large and number + 1 < len(jobs):
                         coming = decoder.submit(decode, jobs[number + 1])

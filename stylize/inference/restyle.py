@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stylize.errors import UsageError
 from stylize.imaging.colour import blend, from_own_space, on_white, to_own_space
-from stylize.imaging.geometry import shrink_to, shrunk_sides
+from stylize.imaging.geometry import shrink_to
 from stylize.imaging.photo import Frame, Photo
 
 if TYPE_CHECKING:
@@ -64,12 +64,6 @@ def restyle_photo(
     return replace(photo, frames=frames)
 
 
-def sides_of(photo: Photo, look: Look) -> tuple[int, int]:
-    """(height, width) that a photo's restyled picture has."""
-    height, width = photo.size
-    return shrunk_sides(height, width, look.size or max(height, width))
-
-
 def _restyle_frame(
     stylizer: Stylizer, frame: Frame, photo: Photo, look: Look, report: Callable[[float], None]
 ) -> Frame:
@@ -80,7 +74,5 @@ def _restyle_frame(
 
 
 def _shrunk(frame: Frame, longer_side: int | None) -> Frame:
-    if longer_side is None:
-        return frame
     alpha = None if frame.alpha is None else shrink_to(frame.alpha, longer_side)
     return replace(frame, pixels=shrink_to(frame.pixels, longer_side), alpha=alpha)
