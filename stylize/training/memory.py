@@ -21,13 +21,17 @@ SURE = 1.25
 """Times what is free that a run must seem to take to be refused: the above is no promise."""
 
 
-def check_memory(config: TrainConfig, perceptual: PerceptualNet, device: torch.device) -> None:
+def check_memory(
+    config: TrainConfig, perceptual: PerceptualNet, device: torch.device, precision: str
+) -> None:
     """Refuse steps for which a CPU has no memory; a GPU says so itself.
+
+    Only in float32: what half precisions take where the hardware has them is not measured.
 
     Raises:
         StylizeError: they need far more than is free.
     """
-    if device.type != "cpu":
+    if (device.type, precision) != ("cpu", "fp32"):
         return
     channels = perceptual.get_buffer("relu1_1_weight").shape[0]
     pixel = NETWORK_BYTES * config.width + LOSS_BYTES + LOSS_CHANNEL_BYTES * channels

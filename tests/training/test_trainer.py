@@ -219,11 +219,13 @@ def test_what_cannot_fit_is_refused_before_the_first_step(
 ) -> None:
     # 8 channels of the small loss network: 1930 / 8 + 460 + 61 * 8 = 1189 bytes a pixel.
     needed = 1189 * 2 * 32**2
+    config = config.changed({"precision": "fp32"})
     monkeypatch.setattr("stylize.training.memory.free_memory", lambda: needed * 4 // 5 + 4000)
     Trainer(config, painting, photo_folder, "test")
     monkeypatch.setattr("stylize.training.memory.free_memory", lambda: needed * 4 // 5 - 4000)
     with pytest.raises(StylizeError, match=r"take some 0.0 GiB.*smaller --batch-size or --size"):
         Trainer(config, painting, photo_folder, "test")
+    Trainer(config.changed({"precision": "bf16"}), painting, photo_folder, "test")
 
 
 def test_want_of_memory_for_the_painting_names_its_size(
