@@ -86,15 +86,18 @@ def is_exporting() -> bool:
     return torch.compiler.is_exporting()
 
 
-def has_avx2_alone(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether a CPU without AVX-512 computes in float32: there torch's convolutions, and even more
+def register_floats(device: torch.device, dtype: torch.dtype) -> int:
+    """How many sums a register holds where an x86 CPU convolves in `dtype`: 16 (AVX-512), 8 (AVX2).
+
+    0 wherever else, where nothing was measured. There torch's convolutions, and with AVX2 even more
     their derivatives, leave much to be gained.
     """
-    return (
-        device.type == "cpu"
-        and dtype == torch.float32
-        and torch.backends.cpu.get_cpu_capability() == "AVX2"
-    )
+    if device.type != "cpu":
+        return 0
+    capability = torch.backends.cpu.get_cpu_capability()
+    if capability == "AVX512" and dtype in (torch.float32, torch.bfloat16):
+        return 16
+    return 8 if capability == "AVX2" and dtype == torch.float32 else 0
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

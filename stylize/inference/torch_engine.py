@@ -61,7 +61,8 @@ class TorchEngine:
         network.load_tensors(model.tensors())
         network.requires_grad_(False)
         for module in network.modules():
-            if isinstance(module, nn.Conv2d):  # autocast would round them anew in every pass
+            # Autocast would round them anew in every pass; on a CPU sums of them are rounded.
+            if isinstance(module, nn.Conv2d) and self._device.type != "cpu":
                 module.to(DTYPES[self.precision])
         self.network = place(network.eval(), self._device)
         self._backend = TorchBackend(

@@ -1,4 +1,4 @@
-"""3 x 3 convolutions with half of the multiplications, for CPUs without AVX-512.
+"""3 x 3 convolutions with half of the multiplications, for x86 CPUs in float32.
 
 Four rows of a convolution's output need twelve products of a kernel's row with an input row, three
 for each. The same four rows are sums of six products: of six combinations of the kernel's rows with
@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LEAST_CHANNELS = 64
-"""Below, the combinations take longer than the multiplications that they save: at 750 columns,
-through AVX2, a convolution of 128 channels takes 0.72 of its time so, of 64 channels 0.82, of 32
-channels 1.16."""
+"""Below, the combinations take longer than the multiplications that they save: at 750 columns a
+convolution of 128 channels takes 0.72 of its time so through AVX2, and 0.64 through AVX-512, of 64
+channels 0.82 and 0.82, of 32 channels 1.16 and 1.08."""
 
 PART_BYTES = 4 << 20
 """Of one combination, for as many fours of rows as are convolved at a time: larger ones leave the

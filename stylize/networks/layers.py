@@ -11,7 +11,7 @@ from torch import Tensor, distributed, nn
 from stylize.devices import is_exporting
 from stylize.networks.ground import FLAT, ground_tiles
 from stylize.networks.plan import Stage, missing_pixels
-from stylize.ops.convolution import Convolution, convolve_enlarged, pays
+from stylize.ops.convolution import Convolution, convolve_enlarged, floats_for
 from stylize.ops.extend import extend
 from stylize.ops.instance_norm import instance_norm
 
@@ -142,7 +142,7 @@ class ConvStage(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """(N, Cin, H, W) -> (N, Cout, H', W'), H' = ceil(H * upsample / stride)."""
-        if self.enlarging and pays(x):
+        if self.enlarging and floats_for(x):
             if isinstance(self.norm, InstanceNorm2d):
                 # It takes away what a constant adds, and makes much of how the pixels of a cell,
                 # which are sums of other numbers each, round it: a flat picture must stay flat.

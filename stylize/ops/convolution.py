@@ -1,13 +1,13 @@
-"""Convolutions as GPUs, and as training on CPUs without AVX-512, want them.
+"""Convolutions as GPUs, and as x86 CPUs, want them.
 
 On a GPU a layer that takes or makes colours, three channels, leaves most of a matrix unit empty:
 four columns, taken as channels of one, fill it.
 
-On such CPUs torch's derivative by the kernel, oneDNN's `jit:avx2`, took half of a training step,
-and loses a digit, as it adds up all pixels in one go. Here it is made of matrix products. A
-convolution behind an enlargement is one transposed convolution, without an enlarged picture to
-write, pad and take back. And one that makes colours makes several pixels at a time. The bands of
-large pictures take its kernels.
+On a CPU a convolution behind an enlargement is one transposed convolution, without an enlarged
+picture to write, pad and take back. And one that makes colours makes several pixels at a time. The
+bands of large pictures take its kernels. Without AVX-512 torch's derivative by the kernel, oneDNN's
+`jit:avx2`, took half of a training step, and loses a digit, as it adds up all pixels in one go.
+Here it is made of matrix products.
 """
 
 from __future__ import annotations
@@ -19,34 +19,45 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylize.devices import has_avx2_alone
+from stylize.devices import register_floats
 
 PART_BYTES = 2 << 20
 """Of the derivatives that lie side by side, for as many rows as are multiplied at a time. More
 leave the caches, fewer make too small a product: 64 channels to 32 at 256 px take 63 ms by parts of
 0.8 MB, 55 by 1.6, 60 by 3.2."""
 
-BLOCK = 4, 2
-"""Rows and columns of pixels of 3 channels that are made at a time: 24 numbers fill three
-registers, where 3 leave most of one empty (32 rows of 3000 columns, 9 x 9, two cores: 56 ms by one
-pixel, 35 by 2 in a row, 30 by 4, 22 by 8; 21 by 2 x 4, 17 by 4 x 2, 24 by 4 x 4)."""
-
 COLOURS = 3
-"""Channels of the layer that `BLOCK` is for."""
+"""Channels of the layer that makes several pixels at a time."""
 
 LEAST_CHANNELS = 16
 """Going in. A photo's 3 make the product too narrow: 61 ms instead of 34."""
 
 
-def pays(x: Tensor, stride: int = 1) -> bool:
-    """Whether convolving `x` is faster so: measured on CPUs with AVX2 alone."""
-    return (
-        not torch.compiler.is_compiling()  # first: a traced size must not be asked what it is
-        and has_avx2_alone(x.device, x.dtype)
-        and x.shape[1] >= LEAST_CHANNELS
-        and x.shape[3] % stride == 0
-        and not torch.is_autocast_enabled("cpu")
-    )
+def pixels_together(floats: int) -> tuple[int, int]:
+    """Rows and columns of pixels of 3 channels that are made at a time.
+
+    24 numbers fill three registers of 8, and 12 three quarters of one of 16, where 3 leave most
+    empty. 32 rows of 3000 columns, 9 x 9, on two cores, in milliseconds: with registers of 8 56 by
+    one pixel, 35 by 2 in a row, 30 by 4, 22 by 8, 21 by 2 x 4, 17 by 4 x 2, 24 by 4 x 4; with 16
+    37.6, 21.5, 13.2, 17.0, 15.1, 14.8, 14.1, and 12.8 by 2 x 2 (in bf16 half of each).
+
+    Args:
+        floats: of a register, as `register_floats` has it.
+    """
+    return (4, 2) if floats == 8 else (2, 2)
+
+
+def convolving_type(x: Tensor) -> torch.dtype:
+    """What a convolution of `x` computes in on a CPU: autocast's type, or its own."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+
+
+def floats_for(x: Tensor) -> int:
+    """`register_floats` for a convolution of `x`: 0 where torch's own way is to be taken."""
+    # First, as a traced size must not be asked what it is.
+    if torch.compiler.is_compiling() or x.shape[1] < LEAST_CHANNELS:
+        return 0
+    return register_floats(x.device, convolving_type(x))
 
 
 COLUMNS = 4
@@ -116,10 +127,14 @@ class Convolution(nn.Conv2d):
         """(N, C, H, W) -> (N, C', (H - k) // stride + 1, (W - k) // stride + 1)."""
         if columns_pay(input, self.weight):
             return convolve_columns(input, self.weight, self.bias)
-        if not pays(input, self.stride[0]):
-            return super().forward(input)
-        made: Tensor = _Convolution.apply(input, self.weight, self.bias, self.stride[0])
-        return made
+        floats, stride = floats_for(input), self.stride[0]
+        # With AVX-512 torch's derivatives take 0.6 to 0.9 of the time of those here.
+        if floats == 8 and input.shape[3] % stride == 0:
+            made: Tensor = _Convolution.apply(input, self.weight, self.bias, stride)
+            return made
+        if floats == 16 and stride == 1 and in_blocks(input, self.weight, pixels_together(16)):
+            return convolve_blocks(input, self.weight, self.bias, pixels_together(16))
+        return super().forward(input)
 
 
 class _Convolution(torch.autograd.Function):
@@ -127,10 +142,9 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
-        sides = [n - weight.shape[-1] + 1 for n in x.shape[-2:]]
-        whole = all(side % pixels == 0 for side, pixels in zip(sides, BLOCK, strict=True))
-        if weight.shape[0] == COLOURS and stride == 1 and whole:
-            return _by_blocks(x, weight, bias)
+        block = pixels_together(8)
+        if stride == 1 and in_blocks(x, weight, block):
+            return convolve_blocks(x, weight, bias, block)
         return F.conv2d(x, weight, bias, stride)
 
     @staticmethod
@@ -164,14 +178,34 @@ def block_kernel(kernel: Tensor, block: tuple[int, int]) -> Tensor:
     )
 
 
-def _by_blocks(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """(N, C, H, W) -> (N, 3, H - k + 1, W - k + 1), which are whole blocks."""
-    kernel = block_kernel(weight, BLOCK).contiguous(memory_format=torch.channels_last)
-    blocks = F.conv2d(x, kernel, None, BLOCK).permute(0, 2, 3, 1)  # (N, H / m, W / n, m n 3)
+def in_blocks(x: Tensor, weight: Tensor, block: tuple[int, int]) -> bool:
+    """Whether what a convolution of stride 1 makes of `x` are colours, in whole blocks."""
+    sides = [n - weight.shape[-1] + 1 for n in x.shape[-2:]]
+    whole = all(side % pixels == 0 for side, pixels in zip(sides, block, strict=True))
+    return weight.shape[0] == COLOURS and whole
+
+
+def convolve_blocks(
+    x: Tensor, weight: Tensor, bias: Tensor | None, block: tuple[int, int]
+) -> Tensor:
+    """Convolve without padding, a block of m x n pixels at a time.
+
+    Args:
+        x: (N, C, H, W).
+        weight: (C', C, k, k); H - k + 1 must be a multiple of m, W - k + 1 of n.
+        bias: (C',).
+        block: m and n.
+
+    Returns:
+        (N, C', H - k + 1, W - k + 1), in channels_last.
+    """
+    kernel = block_kernel(weight, block).contiguous(memory_format=torch.channels_last)
+    biases = None if bias is None else bias.repeat(math.prod(block))
+    blocks = F.conv2d(x, kernel, biases, block).permute(0, 2, 3, 1)  # (N, H / m, W / n, m n C')
     count, rows, columns = blocks.shape[:3]
-    apart = blocks.reshape(count, rows, columns, *BLOCK, COLOURS).transpose(2, 3)
-    made = apart.reshape(count, rows * BLOCK[0], columns * BLOCK[1], COLOURS).permute(0, 3, 1, 2)
-    return made if bias is None else made.add_(bias[:, None, None])
+    apart = blocks.reshape(count, rows, columns, *block, -1).transpose(2, 3)
+    pixels = apart.reshape(count, rows * block[0], columns * block[1], -1)
+    return pixels.permute(0, 3, 1, 2)
 
 
 def convolve_enlarged(x: Tensor, weight: Tensor) -> Tensor:
@@ -188,8 +222,10 @@ def convolve_enlarged(x: Tensor, weight: Tensor) -> Tensor:
     Returns:
         (N, C', 2 H, 2 W).
     """
-    kernel = enlarging_kernel(weight).contiguous(memory_format=torch.channels_last)
-    made: Tensor = _Enlarging.apply(F.pad(x, [1] * 4, mode="replicate"), kernel)
+    dtype = convolving_type(x)
+    kernel = enlarging_kernel(weight).to(dtype).contiguous(memory_format=torch.channels_last)
+    repeated = F.pad(x.to(dtype), [1] * 4, mode="replicate")
+    made: Tensor = _Enlarging.apply(repeated, kernel)
     return made
 
 
@@ -241,7 +277,9 @@ def kernel_gradient(grad: Tensor, x: Tensor, side: int, stride: int) -> Tensor:
     (count, made, rows, columns), channels = grad.shape, x.shape[1]
     pixels, grad = x.permute(0, 2, 3, 1).contiguous(), grad.permute(0, 2, 3, 1)
     moves, wide = math.ceil(side / stride), x.shape[3] // stride
-    taps = x.new_zeros(side, moves * made, stride * channels)
+    # Half precisions would lose what parts add to each other.
+    precise = torch.promote_types(x.dtype, torch.float32)
+    taps = x.new_zeros(side, moves * made, stride * channels, dtype=precise)
     parts = math.ceil(rows * wide * moves * made * x.itemsize / PART_BYTES)
     step = math.ceil(rows / parts)
     moved = x.new_zeros(step, wide, moves, made)  # where no derivative comes to lie it stays so
@@ -254,7 +292,11 @@ def kernel_gradient(grad: Tensor, x: Tensor, side: int, stride: int) -> Tensor:
             for i in range(side):
                 first = stride * start + i
                 met = pixels[n, first : first + stride * len(part) : stride]
-                taps[i].addmm_(left, met.reshape(-1, stride * channels))
+                right = met.reshape(-1, stride * channels)
+                if precise == x.dtype:
+                    taps[i].addmm_(left, right)
+                else:
+                    taps[i] += left @ right
     apart = taps.view(side, moves, made, stride, channels).permute(2, 0, 1, 3, 4)
     inner = apart.reshape(made, side, moves * stride, channels)[:, :, :side]  # (C', i, j, C)
-    return inner.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+    return inner.permute(0, 3, 1, 2).to(x.dtype).contiguous(memory_format=torch.channels_last)

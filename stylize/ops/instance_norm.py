@@ -145,7 +145,7 @@ def _forward(
     mean = shifted.mean(dim=(-2, -1), keepdim=True)
     centred = shifted.sub_(mean)
     rstd = torch.rsqrt(centred.square().mean(dim=(-2, -1), keepdim=True) + eps)
-    y = _affine(centred, rstd, weight, bias)
+    y = _affine(centred, rstd, weight, bias, out=centred)
     if relu:
         y = y.relu_()
     if residual is not None:
@@ -176,28 +176,36 @@ def _backward(
     grad = grad.to(centred.dtype)
     if relu:
         grad = torch.ops.aten.threshold_backward(grad, _affine(centred, rstd, weight, bias), 0)
-    normalised = centred.mul_(rstd)
     # Sums over each plane; all three gradients are made of these two.
     total = grad.sum(dim=(-2, -1), keepdim=True)
-    dot = (grad * normalised).sum(dim=(-2, -1), keepdim=True)
+    dot = (grad * centred).sum(dim=(-2, -1), keepdim=True).mul_(rstd)
     scale = rstd if weight is None else rstd * _per_channel(weight, x).to(rstd.dtype)
-    pixels = x.shape[-2] * x.shape[-1]
-    dx = (grad - total / pixels).addcmul_(normalised, dot / -pixels).mul_(scale)
+    # scale * (grad - total / pixels - normalised * dot / pixels), in two passes
+    share = scale / -(x.shape[-2] * x.shape[-1])
+    dx = torch.addcmul(total * share, centred, dot * rstd * share, out=centred)
+    dx.addcmul_(grad, scale)
     return dx.to(x.dtype), dot[..., 0, 0], total[..., 0, 0]
 
 
 def _shifted(x: Tensor) -> Tensor:
     """Subtract each plane's first element, in the type that accumulates; a fresh tensor."""
     wide = x.to(_accumulator(x.dtype))
-    return wide - wide[..., :1, :1]
+    first = wide[..., :1, :1]
+    return wide - first if wide is x else wide.sub_(first.clone())
 
 
-def _affine(centred: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+def _affine(
+    centred: Tensor,
+    rstd: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    out: Tensor | None = None,
+) -> Tensor:
     """Scale and shift in one pass; backward gets the forward's value to the last bit."""
     scale = rstd if weight is None else rstd * _per_channel(weight, centred).to(rstd.dtype)
     if bias is None:
-        return centred * scale
-    return torch.addcmul(_per_channel(bias, centred).to(scale.dtype), centred, scale)
+        return torch.mul(centred, scale, out=out)
+    return torch.addcmul(_per_channel(bias, centred).to(scale.dtype), centred, scale, out=out)
 
 
 def _accumulator(dtype: torch.dtype) -> torch.dtype:

@@ -95,9 +95,9 @@ def openvino_core() -> Any:
 
 
 def make_backend(name: str, net: TransformerNet) -> Backend:
-    if name in ("torch", "torch for AVX2"):
+    if name in TORCH_FLOATS:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(torch_backend, "has_avx2_alone", lambda *_: name == "torch for AVX2")
+            patch.setattr(torch_backend, "register_floats", lambda *_: TORCH_FLOATS[name])
             patch.setattr(torch_backend, "LEAST_CHANNELS", 1)
             return TorchBackend(net.plan, net.tensors(), CPU)
     pytest.importorskip("openvino")
@@ -125,8 +125,10 @@ SINGLE = 2e-5
 HALF = 1 / 255
 
 
-BACKENDS = ("torch", "torch for AVX2", "openvino")
-"""torch in both ways of computing convolutions, whichever this CPU takes."""
+TORCH_FLOATS = {"torch": 0, "torch for AVX2": 8, "torch for AVX-512": 16}
+"""torch's ways of computing convolutions, whichever this CPU takes: floats of a register."""
+
+BACKENDS = (*TORCH_FLOATS, "openvino")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -10,11 +10,8 @@ import torch
 from PIL import Image
 
 import stylize
-from stylize.devices import place
 from stylize.errors import UsageError
 from stylize.inference.stylizer import Stylizer
-from stylize.model_file import read_model
-from stylize.networks.transformer import TransformerNet
 from tests.conftest import Trained, make_picture
 
 
@@ -47,22 +44,6 @@ def test_every_kind_comes_back_as_its_kind(stylizer: Stylizer) -> None:
     assert not tensor.is_inference()
     assert 0 <= tensor.min() <= tensor.max() <= 1
     torch.testing.assert_close(tensor[0], tensor[1])
-
-
-@pytest.mark.parametrize("norm", ["instance", "batch"])
-def test_kernels_rounded_once_give_the_bits_of_those_rounded_in_every_pass(
-    trained: Trained, norm: str
-) -> None:
-    path = getattr(trained, norm)
-    model = read_model(path)
-    network = place(TransformerNet(model.card.norm, model.card.width), torch.device("cpu")).eval()
-    network.load_tensors(model.tensors())
-    batch = torch.from_numpy(make_picture(24, 36)).permute(2, 0, 1)[None].float().div(255)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        photo = batch.contiguous(memory_format=torch.channels_last)
-        wanted = network(photo).float().clamp(0, 1)
-    found = stylize.load(path, "cpu", backend="torch", precision="bf16")(batch)
-    assert torch.equal(found, wanted)
 
 
 def test_transparency_is_kept(stylizer: Stylizer) -> None:

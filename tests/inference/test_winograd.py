@@ -73,7 +73,9 @@ def test_a_constant_activation_stays_constant_by_fours() -> None:
         (32, "cpu", torch.float32, "AVX2", False),
         (128, "meta", torch.float32, "AVX2", False),
         (128, "cpu", torch.bfloat16, "AVX2", False),
-        (128, "cpu", torch.float32, "AVX512", False),
+        (128, "cpu", torch.float32, "AVX512", True),
+        (128, "cpu", torch.bfloat16, "AVX512", False),
+        (128, "cpu", torch.float32, "NO AVX", False),
     ],
 )
 def test_is_taken_only_where_it_was_measured_to_pay(

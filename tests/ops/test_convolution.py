@@ -1,4 +1,4 @@
-"""Convolutions for training on older CPUs: equal to torch's own, with all derivatives."""
+"""Convolutions as CPUs and GPUs want them: equal to torch's own, with all derivatives."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ from stylize.ops import convolution
 from stylize.ops.convolution import (
     COLUMNS,
     Convolution,
+    convolve_blocks,
     convolve_columns,
     convolve_enlarged,
+    floats_for,
+    in_blocks,
     kernel_gradient,
-    pays,
+    pixels_together,
 )
 from stylize.ops.extend import extend
 
@@ -113,12 +116,36 @@ def test_colours_made_by_blocks_are_torchs(
     biased: bool,
     layout: torch.memory_format,
 ) -> None:
-    """Whether blocks divide the sides or not."""
+    """Whether blocks divide the sides or not, for each kind of CPU, with all derivatives."""
     x = draw(count, channels, height + side - 1, width + side - 1).to(memory_format=layout)
-    weight, bias = draw(3, channels, side, side), draw(3) if biased else None
-    found = convolution._Convolution.apply(x, weight, bias, 1)
-    # Sums of up to 4 * 81 products of up to 5 * 5, in double precision (2^-53 each).
-    torch.testing.assert_close(found, F.conv2d(x, weight, bias), atol=1e-11, rtol=0)
+    layer = Convolution(channels, 3, side, bias=biased).double()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(draw(*parameter.shape))
+    x.requires_grad_()
+    inputs, grad = [x, *layer.parameters()], draw(count, 3, height, width)
+    expected = F.conv2d(x, layer.weight, layer.bias)
+    derivatives = torch.autograd.grad(expected, inputs, grad)
+    for floats in (8, 16):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(convolution, "floats_for", lambda *_, found=floats: found)
+            found = layer(x)
+        # Sums of up to 4 * 81 products of up to 5 * 5, in double precision (2^-53 each).
+        torch.testing.assert_close(found, expected, atol=1e-11, rtol=0)
+        for here, there in zip(torch.autograd.grad(found, inputs, grad), derivatives, strict=True):
+            torch.testing.assert_close(here, there, atol=1e-11, rtol=0)
+
+
+@pytest.mark.parametrize("floats", [8, 16])
+def test_whole_blocks_are_taken(floats: int) -> None:
+    """What a block of the last layer is, so that the test above has met one."""
+    rows, columns = pixels_together(floats)
+    x, weight = draw(1, 2, rows + 8, columns + 8), draw(3, 2, 9, 9)
+    assert in_blocks(x, weight, (rows, columns))
+    assert not in_blocks(x[..., 1:], weight, (rows, columns))
+    assert not in_blocks(x, weight[:2], (rows, columns))
+    made = convolve_blocks(x, weight, None, (rows, columns))
+    torch.testing.assert_close(made, F.conv2d(x, weight), atol=1e-11, rtol=0)
 
 
 def convolved(stride: int) -> Callable[[Tensor, Tensor, Tensor], Any]:
@@ -146,8 +173,11 @@ def test_only_what_is_asked_for_is_differentiated() -> None:
     torch.testing.assert_close(bias.grad, torch.full((2,), 4.0, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("floats", [8, 16])
 @pytest.mark.parametrize("norm", NORMS)
-def test_a_network_learns_the_same(norm: Norm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_learns_the_same(
+    norm: Norm, floats: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every layer on this way against every layer on torch's, in double precision."""
     found = {}
     photos = draw(2, 3, 24, 20).sigmoid().requires_grad_()
@@ -155,7 +185,7 @@ def test_a_network_learns_the_same(norm: Norm, monkeypatch: pytest.MonkeyPatch) 
         torch.manual_seed(0)
         network = TransformerNet(norm, 0.25).double()
         for module in (convolution, layers):
-            monkeypatch.setattr(module, "pays", lambda *_, fast=fast: fast)
+            monkeypatch.setattr(module, "floats_for", lambda *_, fast=fast: fast * floats)
         restyled = network(photos)
         gradients = torch.autograd.grad(
             (restyled * draw(*restyled.shape)).sum(), [photos, *network.parameters()]
@@ -170,7 +200,7 @@ def test_a_network_learns_the_same(norm: Norm, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_flat_picture_stays_flat(monkeypatch: pytest.MonkeyPatch) -> None:
     """In single precision: nothing of the rounding may reach the norms, which would enlarge it."""
-    monkeypatch.setattr(layers, "pays", lambda *_: True)
+    monkeypatch.setattr(layers, "floats_for", lambda *_: 8)
     torch.manual_seed(0)
     restyled = TransformerNet("instance", 0.25)(torch.full((1, 3, 40, 52), 0.9)).detach()
     assert float((restyled - restyled[..., :1, :1]).abs().max()) < 1 / 255
@@ -186,41 +216,85 @@ def test_is_more_accurate_than_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert distance / exact.square().mean().sqrt() < 2**-24 * 33280**0.5
 
 
+def test_half_precision_rounds_its_parts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what they come to once more: in bfloat16 itself they would lose what they add up."""
+    x, grad = draw(2, 16, 130, 130, dtype=torch.float32), draw(2, 16, 128, 128, dtype=torch.float32)
+    x, grad = x.bfloat16(), grad.bfloat16()
+    exact = by_torch(grad.double(), x.double(), 3, 1)
+    monkeypatch.setattr(convolution, "PART_BYTES", 1 << 13)  # a row each, 256 in all
+    found = kernel_gradient(grad, x, 3, 1)
+    assert found.dtype == torch.bfloat16
+    distance = (found - exact).square().mean().sqrt()
+    # Each rounding is of 2^-9 at the most, and those of 256 parts, each a sixteenth of their sum,
+    # add up as the square root of their number.
+    assert distance / exact.square().mean().sqrt() < 2 * 2**-9
+
+
 @pytest.mark.parametrize(
-    ("x", "stride", "capability", "expected"),
+    ("x", "capability", "alone", "under_autocast"),
     [
-        (torch.zeros(1, 16, 4, 6), 1, "AVX2", True),
-        (torch.zeros(1, 16, 4, 6), 2, "AVX2", True),
-        (torch.zeros(1, 16, 4, 5), 2, "AVX2", False),
-        (torch.zeros(1, 3, 4, 6), 1, "AVX2", False),
-        (torch.zeros(1, 16, 4, 6, device="meta"), 1, "AVX2", False),
-        (torch.zeros(1, 16, 4, 6, dtype=torch.float64), 1, "AVX2", False),
-        (torch.zeros(1, 16, 4, 6), 1, "AVX512", False),
+        (torch.zeros(1, 16, 4, 6), "AVX2", 8, 0),
+        (torch.zeros(1, 3, 4, 6), "AVX2", 0, 0),
+        (torch.zeros(1, 16, 4, 6, device="meta"), "AVX2", 0, 0),
+        (torch.zeros(1, 16, 4, 6, dtype=torch.float64), "AVX2", 0, 0),
+        (torch.zeros(1, 16, 4, 6, dtype=torch.bfloat16), "AVX2", 0, 0),
+        (torch.zeros(1, 16, 4, 6), "AVX512", 16, 16),
+        (torch.zeros(1, 16, 4, 6, dtype=torch.bfloat16), "AVX512", 16, 16),
+        (torch.zeros(1, 3, 4, 6), "AVX512", 0, 0),
+        (torch.zeros(1, 16, 4, 6), "NO AVX", 0, 0),
     ],
 )
 def test_is_taken_only_where_it_was_measured_to_pay(
-    monkeypatch: pytest.MonkeyPatch, x: Tensor, stride: int, capability: str, expected: bool
+    monkeypatch: pytest.MonkeyPatch, x: Tensor, capability: str, alone: int, under_autocast: int
 ) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    assert pays(x, stride) is expected
+    assert floats_for(x) == alone
     with torch.autocast("cpu", torch.bfloat16):
-        assert not pays(x, stride)
+        assert floats_for(x) == under_autocast
 
 
-def test_a_layer_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    layer = Convolution(16, 4, 3, 2)
+@pytest.mark.parametrize(
+    ("capability", "stride", "width", "name"),
+    [
+        ("AVX2", 2, 8, "_ConvolutionBackward"),
+        ("AVX2", 2, 7, "ConvolutionBackward0"),  # no whole pairs of columns
+        ("AVX2", 1, 7, "_ConvolutionBackward"),
+        ("AVX512", 2, 8, "ConvolutionBackward0"),
+    ],
+)
+def test_a_layer_takes_it(
+    capability: str, stride: int, width: int, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = Convolution(16, 4, 3, stride)
     with torch.no_grad():
         layer.weight.copy_(draw(4, 16, 3, 3))
         assert layer.bias is not None
         layer.bias.zero_()
-    x = draw(1, 16, 7, 8, dtype=torch.float32)
-    for capability, name in (("AVX2", "_ConvolutionBackward"), ("AVX512", "ConvolutionBackward0")):
-        monkeypatch.setattr(
-            torch.backends.cpu, "get_cpu_capability", lambda found=capability: found
-        )
-        node = layer(x).grad_fn
-        assert node is not None
-        assert type(node).__name__ == name
+    x = draw(1, 16, 7, width, dtype=torch.float32)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    node = layer(x).grad_fn
+    assert node is not None
+    assert type(node).__name__ == name
+
+
+@pytest.mark.parametrize("enlarging", [True, False])
+def test_autocast_decides_what_is_made(enlarging: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the parameters' derivatives are float32 whatever it was."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    weight = draw(3, 16, 3, 3, dtype=torch.float32)
+    x = draw(1, 16, 6, 10, dtype=torch.float32)
+    layer = Convolution(16, 3, 3, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+    expected = F.conv2d(extend(x, 1, 2), weight) if enlarging else F.conv2d(x, weight)
+    with torch.autocast("cpu", torch.bfloat16):
+        made = convolve_enlarged(x, layer.weight) if enlarging else layer(x)
+    made.sum().backward()
+    assert made.dtype == torch.bfloat16
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.dtype == torch.float32
+    # Sums of 144 products of size 1 whose factors and which themselves are rounded by 2^-9.
+    torch.testing.assert_close(made.float(), expected, atol=144**0.5 * 2**-9 * 4, rtol=2**-8)
 
 
 @given(
