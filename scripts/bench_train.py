@@ -4,11 +4,12 @@
 
 Usual: random weights, Adam at 1e-3, batches of 4, 256 px, float32, torch's own instance norm and
 layout. Beside it stylize from random weights, and as it is: from the nearest shipped style that was
-not trained on this painting. All learn from vgg19-slim and are measured by it on the same held-out
-photos; only training time counts. Prints Markdown, and writes the curves as CSV and PNG. A second
-table takes the gain apart: what is ours joins the usual recipe one by one, each time for as long as
-stylize took. With `--presets` instead: steps a second and minutes of each preset, and the usual
-recipe's; on a GPU also of steps that are not replayed. All on the GPU where there is one.
+not trained on this painting, nor began from one that was. All learn from vgg19-slim and are
+measured by it on the same held-out photos; only training time counts. Prints Markdown, and writes
+the curves as CSV and PNG. A second table takes the gain apart: what is ours joins the usual recipe
+one by one, each time for as long as stylize took. With `--presets` instead: steps a second and
+minutes of each preset, and the usual recipe's; on a GPU also of steps that are not replayed. All on
+the GPU where there is one.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from stylize.presets import PRESETS, preset_settings
 from stylize.training.data import PhotoSampler, load_style
 from stylize.training.start import load_nearest
 from stylize.training.trainer import Trainer
+from stylize.zoo import list_styles
 
 LOSSES_AT = (0, 10, 25, 40, 60, 80, 100, 150, 200, 300, 400, 600, 800, 1200, 1600, 2400)
 """Steps at which the held-out loss is measured."""
@@ -109,11 +111,26 @@ def ours(config: TrainConfig, painting: Path, content: Path, warm: bool) -> Trai
             trainer.network,
             trainer.loss,
             trainer.sampler.batch(0).to(trainer.device),
-            file_sha256(painting),
+            styles_that_saw(painting),
         )
         assert model is not None
         print(f"{painting.stem} begins from {model.card.name}", flush=True)
     return trainer
+
+
+def styles_that_saw(painting: Path) -> set[str]:
+    """Names of the shipped styles that were trained on a painting, or began from one that was."""
+    cards = [style.card() for style in list_styles() if style.origin == "shipped"]
+    of_painting = {card.name for card in cards if card.style_sha256 == file_sha256(painting)}
+    found = set()
+    for card in cards:
+        names, start = {card.name}, card.start
+        while start:
+            names.add(start["name"])
+            start = start["start"]
+        if names & of_painting:
+            found.add(card.name)
+    return found
 
 
 def apart(

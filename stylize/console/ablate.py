@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import typer
-from tqdm import tqdm
 
 from stylize.ablation.costs import ROUNDS, measure_costs
 from stylize.ablation.plan import Experiment, Run
@@ -23,6 +21,7 @@ from stylize.comparison.experiment import restyle_rows
 from stylize.console.bars import (
     INTERRUPTED,
     advance,
+    make_bar,
     say,
     show_library_messages,
     stop_on_signal,
@@ -85,9 +84,7 @@ def _perform_all(
     runs, steps = experiment.runs, experiment.config.steps
     records = {run: read_record(folder, run) for run in runs}
     done = sum(record.done for record in records.values())
-    with tqdm(
-        total=len(runs) * steps, initial=done * steps, unit="step", disable=quiet, file=sys.stderr
-    ) as bar:
+    with make_bar(quiet, total=len(runs) * steps, initial=done * steps, unit="step") as bar:
         for run in runs:
             if records[run].done:
                 continue
@@ -109,9 +106,7 @@ def _finish(
 ) -> Results:
     """What needs finished networks: costs, and pictures to look at."""
     models = {run: model_path(folder, run) for run in shown_runs(experiment, records)}
-    with tqdm(
-        total=len(models) * ROUNDS, desc="time and memory", disable=quiet, leave=False
-    ) as bar:
+    with make_bar(quiet, total=len(models) * ROUNDS, desc="time and memory", leave=False) as bar:
         costs = measure_costs(experiment, models, lambda: advance(bar))
     stylizers = [Stylizer(path, experiment.config.device) for path in models.values()]
     held_out = split_content(experiment.content, experiment.config.seed)[1]

@@ -16,7 +16,7 @@ import typer
 from PIL import Image
 from tqdm import tqdm
 
-from stylize.console.bars import INTERRUPTED, say, show_library_messages
+from stylize.console.bars import INTERRUPTED, make_bar, say, show_library_messages
 from stylize.errors import StylizeError
 from stylize.free_memory import free_memory
 from stylize.imaging.geometry import shrunk_sides
@@ -88,9 +88,7 @@ def run_apply(
 
     failures: list[Outcome] = []
     count, done = len(plan.jobs), 0
-    with tqdm(
-        total=count, disable=quiet, leave=False, delay=BAR_DELAY, bar_format=_BAR, file=sys.stderr
-    ) as bar:
+    with make_bar(quiet, total=count, leave=False, delay=BAR_DELAY, bar_format=_BAR) as bar:
 
         def report(restyled: float) -> None:
             name = plan.jobs[0].name

@@ -8,13 +8,27 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 from tqdm import tqdm
 
 INTERRUPTED = 130
 """Exit code of a run that Ctrl-C ended, as shells have it."""
+
+LOG_SECONDS = 60.0
+"""Between a bar's words in a log, which keeps each of them."""
+
+
+def make_bar(quiet: bool, **settings: Any) -> tqdm[NoReturn]:
+    """A bar on stderr, redrawn ten times a second on a terminal, and once a minute in a log.
+
+    Args:
+        quiet: whether the user wants none.
+        settings: what tqdm takes besides.
+    """
+    interval = 0.1 if sys.stderr.isatty() else LOG_SECONDS
+    return tqdm(disable=quiet, file=sys.stderr, mininterval=interval, **settings)
 
 
 def advance(bar: tqdm[NoReturn]) -> None:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
-from tqdm import tqdm
 
 from stylize.comparison import report
 from stylize.comparison.experiment import compare_models
-from stylize.console.bars import advance, say
+from stylize.console.bars import advance, make_bar, say
 from stylize.held_out import split
 from stylize.imaging.files import find_pictures
 from stylize.imaging.write import write_picture
@@ -46,7 +45,7 @@ def run_comparison(
         check_free(path, overwrite)
 
     stylizers = [Stylizer(model, device) for model in models]
-    with tqdm(desc="comparing", unit="photo", disable=quiet, leave=False) as bar:
+    with make_bar(quiet, desc="comparing", unit="photo", leave=False) as bar:
         comparison = compare_models(
             stylizers, _labels(models), paths, perceptual, rows, lambda: advance(bar)
         )

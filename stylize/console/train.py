@@ -15,6 +15,7 @@ from stylize.config import TrainConfig
 from stylize.console.bars import (
     INTERRUPTED,
     advance,
+    make_bar,
     say,
     show_library_messages,
     stop_on_signal,
@@ -169,9 +170,7 @@ def _train(
     """All steps, or as many as go until one of the processes is told to stop: whether one was."""
     config, leads = trainer.config, trainer.world.leads
     smooth: dict[str, float] = {}
-    with tqdm(
-        total=config.steps, initial=trainer.step, unit="step", disable=quiet, file=sys.stderr
-    ) as bar:
+    with make_bar(quiet, total=config.steps, initial=trainer.step, unit="step") as bar:
         for report in trainer.steps():
             for name in ("content", "style", "total"):
                 now = getattr(report, name)
@@ -200,9 +199,7 @@ def _write_preview(trainer: Trainer, path: Path) -> None:
 
 
 def _evaluate(trainer: Trainer, label: str, quiet: bool) -> HeldOutLoss:
-    with tqdm(
-        total=len(trainer.held_out), desc=label, unit="photo", disable=quiet, leave=False
-    ) as bar:
+    with make_bar(quiet, total=len(trainer.held_out), desc=label, unit="photo", leave=False) as bar:
         return trainer.evaluate(lambda: advance(bar))
 
 

@@ -97,7 +97,7 @@ class Trainer:
         )
 
         self.perceptual = place(load_perceptual(config.perceptual), self.device)
-        check_memory(config, self.perceptual, self.device, self.precision)
+        check_memory(config, self.perceptual, self.device)
         with needing_memory(
             f"a painting of {config.style_size} px and {self.perceptual.name}",
             "give a smaller --style-size",
