@@ -27,8 +27,8 @@ def make_bar(quiet: bool, **settings: Any) -> tqdm[NoReturn]:
         quiet: whether the user wants none.
         settings: what tqdm takes besides.
     """
-    interval = 0.1 if sys.stderr.isatty() else LOG_SECONDS
-    return tqdm(disable=quiet, file=sys.stderr, mininterval=interval, **settings)
+    least, most = (0.1, 10.0) if sys.stderr.isatty() else (LOG_SECONDS, LOG_SECONDS)
+    return tqdm(disable=quiet, file=sys.stderr, mininterval=least, maxinterval=most, **settings)
 
 
 def advance(bar: tqdm[NoReturn]) -> None:
