@@ -89,8 +89,8 @@ def is_exporting() -> bool:
 def register_floats(device: torch.device, dtype: torch.dtype) -> int:
     """How many sums a register holds where an x86 CPU convolves in `dtype`: 16 (AVX-512), 8 (AVX2).
 
-    0 wherever else, where nothing was measured. There torch's convolutions, and with AVX2 even more
-    their derivatives, leave much to be gained.
+    With either, torch's convolutions leave much to be gained, and with AVX2 their derivatives even
+    more. 0 wherever else: nothing was measured there.
     """
     if device.type != "cpu":
         return 0

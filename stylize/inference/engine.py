@@ -36,7 +36,8 @@ CPU_RATE = 0.25
 BANDS_PIXELS = 4_500_000
 """Pixels of a picture from which float32 on a CPU is done sooner in torch's bands, importing torch
 included, than whole through OpenVINO, which leaves the caches (two cores with AVX2 alone, seconds:
-3.4 megapixels 14.1 and 12.9, 4.9 megapixels 15.3 and 18.6)."""
+3.4 megapixels 14.1 and 12.9, 4.9 megapixels 15.3 and 18.6; with AVX-512 9.2 and 7.9, 10.9 and
+11.1, in half of the memory)."""
 
 
 class Engine(Protocol):
