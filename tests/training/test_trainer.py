@@ -214,18 +214,22 @@ def test_want_of_memory_is_one_line_with_what_mends_it(
             next(work)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_what_cannot_fit_is_refused_before_the_first_step(
-    config: TrainConfig, painting: Path, photo_folder: Path, monkeypatch: pytest.MonkeyPatch
+    config: TrainConfig,
+    painting: Path,
+    photo_folder: Path,
+    precision: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # 8 channels of the small loss network: 1930 / 8 + 460 + 61 * 8 = 1189 bytes a pixel.
     needed = 1189 * 2 * 32**2
-    config = config.changed({"precision": "fp32"})
+    config = config.changed({"precision": precision})
     monkeypatch.setattr("stylize.training.memory.free_memory", lambda: needed * 4 // 5 + 4000)
     Trainer(config, painting, photo_folder, "test")
     monkeypatch.setattr("stylize.training.memory.free_memory", lambda: needed * 4 // 5 - 4000)
     with pytest.raises(StylizeError, match=r"take some 0.0 GiB.*smaller --batch-size or --size"):
         Trainer(config, painting, photo_folder, "test")
-    Trainer(config.changed({"precision": "bf16"}), painting, photo_folder, "test")
 
 
 def test_want_of_memory_for_the_painting_names_its_size(
