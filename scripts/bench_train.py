@@ -120,8 +120,9 @@ def ours(config: TrainConfig, painting: Path, content: Path, warm: bool) -> Trai
 
 def styles_that_saw(painting: Path) -> set[str]:
     """Names of the shipped styles that were trained on a painting, or began from one that was."""
+    sha256 = file_sha256(painting)
     cards = [style.card() for style in list_styles() if style.origin == "shipped"]
-    of_painting = {card.name for card in cards if card.style_sha256 == file_sha256(painting)}
+    of_painting = {card.name for card in cards if card.style_sha256 == sha256}
     found = set()
     for card in cards:
         names, start = {card.name}, card.start

@@ -12,8 +12,9 @@ _PAINTED: dict[str, Any] = {"covariance_weight": 0.4, "ground": 0.15}
 without a ground calm areas get one stroke over and over (docs/training.md)."""
 
 _CPU: dict[Preset, dict[str, Any]] = {
-    # Under a minute on two cores with AVX-512, measuring and importing included; one to three with
-    # AVX2 alone. So few steps leave beads along edges where they are asked for more of the brush.
+    # A minute on two cores with AVX-512, measuring and importing included (less on a fast one, 50 s
+    # of training alone on a slow one); one to three with AVX2 alone. So few steps leave beads along
+    # edges where they are asked for more of the brush.
     "quick": {
         "steps": 90,
         "warmup_steps": 10,

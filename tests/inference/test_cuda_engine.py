@@ -8,14 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-import stylize
-from stylize.devices import place
 from stylize.inference import torch_engine
 from stylize.inference.stylizer import Stylizer
 from stylize.inference.torch_engine import REPEATS
-from stylize.model_file import read_model
-from stylize.networks.transformer import TransformerNet
-from tests.conftest import Trained, make_picture
+from tests.conftest import make_picture
 
 pytestmark = [
     pytest.mark.gpu,
@@ -76,21 +72,3 @@ def test_what_torch_keeps_of_earlier_pictures_counts_as_free(
     engine.restyle(make_picture(1000, 1500), None, lambda done: None)
     # 1.2 GB for the pass in float32; what stays is cuDNN's and the kernels', far below.
     assert engine._free() > before - (400 << 20)  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("norm", ["instance", "batch"])
-def test_kernels_rounded_once_give_the_bits_of_those_rounded_in_every_pass(
-    trained: Trained, norm: str
-) -> None:
-    path = getattr(trained, norm)
-    model = read_model(path)
-    network = TransformerNet(model.card.norm, model.card.width)
-    network.load_tensors(model.tensors())
-    network = place(network.eval(), torch.device("cuda"))
-    batch = torch.from_numpy(make_picture(24, 36)).permute(2, 0, 1)[None].float().div(255)
-    batch = batch.cuda()
-    with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16):
-        photo = batch.contiguous(memory_format=torch.channels_last)
-        wanted = network(photo).float().clamp(0, 1)
-    found = stylize.load(path, "cuda", backend="torch", precision="bf16")(batch)
-    assert torch.equal(found, wanted)

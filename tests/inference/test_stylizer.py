@@ -10,8 +10,11 @@ import torch
 from PIL import Image
 
 import stylize
+from stylize.devices import place
 from stylize.errors import UsageError
 from stylize.inference.stylizer import Stylizer
+from stylize.model_file import read_model
+from stylize.networks.transformer import TransformerNet
 from tests.conftest import Trained, make_picture
 
 
@@ -44,6 +47,30 @@ def test_every_kind_comes_back_as_its_kind(stylizer: Stylizer) -> None:
     assert not tensor.is_inference()
     assert 0 <= tensor.min() <= tensor.max() <= 1
     torch.testing.assert_close(tensor[0], tensor[1])
+
+
+NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@pytest.mark.parametrize(
+    "device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, NEEDS_CUDA])]
+)
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_kernels_rounded_once_give_the_bits_of_those_rounded_in_every_pass(
+    trained: Trained, norm: str, device: str
+) -> None:
+    path = getattr(trained, norm)
+    model = read_model(path)
+    network = TransformerNet(model.card.norm, model.card.width)
+    network.load_tensors(model.tensors())
+    network = place(network.eval(), torch.device(device))
+    batch = torch.from_numpy(make_picture(24, 36)).permute(2, 0, 1)[None].float().div(255)
+    batch = batch.to(device)
+    with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
+        photo = batch.contiguous(memory_format=torch.channels_last)
+        wanted = network(photo).float().clamp(0, 1)
+    found = stylize.load(path, device, backend="torch", precision="bf16")(batch)
+    assert torch.equal(found, wanted)
 
 
 def test_transparency_is_kept(stylizer: Stylizer) -> None:
