@@ -37,9 +37,9 @@ class TrainConfig:
     """Multiplies all channel counts, 0.125 to 4; 1 is Johnson's network."""
 
     ground: float = 0.0
-    """Standard deviation of the faint irregular pattern that the network paints on, in parts of the
-    photo's own, 0 to 2; presets choose. 0: that of the style that is begun from; without any, calm
-    areas get one small stroke over and over."""
+    """Standard deviation of the faint strokes that the network paints on, in parts of the photo's
+    own, 0 to 2; presets choose. 0: that of the style that is begun from; without any, calm areas
+    get one small stroke over and over."""
 
     steps: int = 2000
     """Optimiser steps, 1 and up."""

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 Preset = Literal["quick", "standard", "best"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 
-_PAINTED: dict[str, Any] = {"covariance_weight": 0.4, "ground": 0.15}
+_PAINTED: dict[str, Any] = {"covariance_weight": 0.4, "ground": 0.25}
 """What every preset sets: Gram matrices alone change a photo's colours and leave out the brush, and
 without a ground calm areas get one stroke over and over (docs/training.md)."""
 

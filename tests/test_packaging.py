@@ -56,6 +56,7 @@ def test_the_wheel_holds_what_it_needs(wheel: Path) -> None:
         "stylize/shipped/configs/batch_norm.toml",
         "stylize/shipped/models/starry_night.safetensors",
         "stylize/shipped/models/README.md",
+        "stylize/shipped/models/ground.png",
         "stylize/shipped/models/perceptual/vgg19-slim.safetensors",
     ):
         assert name in names

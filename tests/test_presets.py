@@ -44,7 +44,7 @@ def test_a_dry_run_says_where_each_value_comes_from(run: Run) -> None:
         ("steps", "7", "--steps"),
         ("start", '"none"', "--from-scratch"),
         ("warmup_steps", "10", "preset quick on cpu"),
-        ("ground", "0.15", "preset quick on cpu"),
+        ("ground", "0.25", "preset quick on cpu"),
         ("seed", "0", "default"),
     ]:
         assert value in lines[name]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
 from stylize.devices import is_exporting
-from stylize.networks.ground import FLAT, ground_tiles
+from stylize.networks.ground import FLAT, GROUND_PERIOD, ground_tile
 from stylize.networks.plan import Stage, missing_pixels
 from stylize.ops.convolution import Convolution, convolve_enlarged, floats_for
 from stylize.ops.extend import extend
@@ -184,24 +184,23 @@ class Ground(nn.Module):
         strength: its standard deviation in parts of each picture's own.
     """
 
+    tile: Tensor
+
     def __init__(self, strength: float) -> None:
         super().__init__()
         self.strength = strength
-        for number, tile in enumerate(ground_tiles()):
-            # Not in model files: the strength says all.
-            self.register_buffer(f"tile{number}", torch.from_numpy(strength * tile), False)
+        # Not in model files: the strength says all.
+        self.register_buffer("tile", torch.from_numpy(strength * ground_tile()), False)
 
     def forward(self, picture: Tensor, place: tuple[int, int] | Tensor = (0, 0)) -> Tensor:
         """(N, C, H, W) -> the same, its first pixel at row and column `place` of the field."""
         contrast = picture.var((1, 2, 3), correction=0, keepdim=True).sqrt()
         contrast = contrast * (contrast > FLAT)
-        for tile in self.buffers():
-            rows, columns = (
-                (torch.arange(size, device=tile.device) + start) % tile.shape[0]
-                for size, start in zip(picture.shape[-2:], place, strict=True)
-            )
-            picture = picture + contrast * tile[rows][:, columns]
-        return picture
+        rows, columns = (
+            (torch.arange(size, device=self.tile.device) + start) % GROUND_PERIOD
+            for size, start in zip(picture.shape[-2:], place, strict=True)
+        )
+        return picture + contrast * self.tile[rows][:, columns]
 
     def extra_repr(self) -> str:
         """For print(network)."""
