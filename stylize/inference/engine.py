@@ -50,13 +50,19 @@ class Engine(Protocol):
     """Of the convolutions: fp32, bf16 or fp16."""
 
     def restyle(
-        self, pixels: npt.NDArray[Any], memory: int | None, on_progress: Progress
+        self,
+        pixels: npt.NDArray[Any],
+        memory: int | None,
+        on_progress: Progress,
+        stretch: float = 1.0,
     ) -> npt.NDArray[Any]:
         """One pass at the picture's own size.
 
         Args:
             pixels: (H, W, 3), uint8 or uint16 levels or floats in 0..1.
             memory: bytes it may take; None: by what is free.
+            on_progress: called with the part that is done, now and then.
+            stretch: of the ground that it is painted on; see `stylize.networks.ground.ground_at`.
 
         Returns:
             The same shape and type.

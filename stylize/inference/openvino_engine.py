@@ -60,7 +60,11 @@ class OpenVINOEngine:
         self._network = self._load_network()
 
     def restyle(
-        self, pixels: npt.NDArray[Any], memory: int | None, on_progress: Progress
+        self,
+        pixels: npt.NDArray[Any],
+        memory: int | None,
+        on_progress: Progress,
+        stretch: float = 1.0,
     ) -> npt.NDArray[Any]:
         """One pass at the picture's own size: whole where there is memory for it, else in bands.
 
@@ -70,12 +74,12 @@ class OpenVINOEngine:
         plan = self.model.card.plan
         free = free_memory()
         if fits_whole(self.name, self.precision, plan, (height, width), memory, free):
-            restyled = as_levels(self._restyle_whole(as_floats(pixels)), pixels.dtype)
+            restyled = as_levels(self._restyle_whole(as_floats(pixels), stretch), pixels.dtype)
             on_progress(1.0)
             return restyled
         cut = cut_picture(plan, height, width, 6 * pixels.itemsize, memory, free)
         backend = OpenVINOBackend(plan, self.model.arrays, self._compile)
-        return Streamer(plan, self._norms, backend, cut, on_progress).restyle(pixels)
+        return Streamer(plan, self._norms, backend, cut, on_progress).restyle(pixels, stretch)
 
     def restyle_batch(self, batch: Tensor, memory: int | None) -> Tensor:
         """(N, 3, H, W), float in 0..1 -> the same, picture by picture."""
@@ -83,12 +87,14 @@ class OpenVINOEngine:
 
         return each_picture(batch, lambda one: self.restyle(one, memory, lambda done: None))
 
-    def _restyle_whole(self, picture: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def _restyle_whole(
+        self, picture: npt.NDArray[np.float32], stretch: float
+    ) -> npt.NDArray[np.float32]:
         height, width = picture.shape[:2]
         missing = [(0, missing_pixels(side)) for side in (height, width)]
         if any(after for _, after in missing):
             picture = np.pad(picture, [*missing, (0, 0)], mode="edge")
-        self._add_ground(picture)
+        self._add_ground(picture, stretch)
         request = self._network.create_infer_request()  # one for each thread
         try:
             _infer(request, picture[None])
@@ -101,13 +107,13 @@ class OpenVINOEngine:
         restyled: npt.NDArray[np.float32] = request.get_output_tensor(0).data[0, :height, :width]
         return restyled.copy()
 
-    def _add_ground(self, picture: npt.NDArray[np.float32]) -> None:
+    def _add_ground(self, picture: npt.NDArray[np.float32], stretch: float) -> None:
         """In place, as the graph would take 20 to 36 bytes a pixel more for it."""
         ground = self.model.card.ground
         strength = np.float32(ground and ground_strength(ground, deviation(picture)))
         if strength:
             rows, columns = (np.arange(side) for side in picture.shape[:2])
-            field = ground_at(rows, columns)
+            field = ground_at(rows, columns, stretch=stretch)
             field *= strength
             picture += field[..., None]
 

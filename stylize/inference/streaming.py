@@ -78,8 +78,12 @@ class Streamer:
         self.cut = cut
         self.on_progress = on_progress
 
-    def restyle(self, pixels: AnyPixels) -> AnyPixels:
+    def restyle(self, pixels: AnyPixels, stretch: float = 1.0) -> AnyPixels:
         """(H, W, 3) -> the same shape and type: what a pass over the whole picture gives.
+
+        Args:
+            pixels: the picture.
+            stretch: of the ground that it is painted on; see `ground_at`.
 
         Raises:
             StylizeError: not even a single row fits into the memory.
@@ -87,7 +91,7 @@ class Streamer:
         turned = pixels.shape[1] > pixels.shape[0]
         source = pixels.swapaxes(0, 1) if turned else pixels
         result = np.empty(source.shape, pixels.dtype)
-        _Run(self, source, result, turned).run()
+        _Run(self, source, result, turned, stretch).run()
         return result.swapaxes(0, 1) if turned else result
 
 
@@ -95,14 +99,19 @@ class _Run:
     """One picture on its way through the network; `source` is at least as high as wide."""
 
     def __init__(
-        self, streamer: Streamer, source: AnyPixels, result: AnyPixels, turned: bool
+        self,
+        streamer: Streamer,
+        source: AnyPixels,
+        result: AnyPixels,
+        turned: bool,
+        stretch: float,
     ) -> None:
         self.stages = streamer.plan.stages
         self.parameters = streamer.parameters
         self.backend = streamer.backend
         self.rows = streamer.cut.rows
         self.on_progress = streamer.on_progress
-        self.turned = turned
+        self.turned, self.stretch = turned, stretch
         self.result = result
         missing = [(0, missing_pixels(side)) for side in source.shape[:2]]
         if any(after for _, after in missing):
@@ -208,7 +217,7 @@ class _Run:
         if not self.ground:
             return None
         rows, columns = np.arange(start, end), np.arange(self.source.shape[1])
-        return self.ground * ground_at(rows, columns, self.turned)
+        return self.ground * ground_at(rows, columns, self.turned, self.stretch)
 
     def _step(self, first: int) -> int:
         """Rows of a band before stage `first`: as much memory at every resolution."""

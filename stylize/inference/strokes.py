@@ -17,7 +17,7 @@ from stylize.errors import UsageError
 from stylize.imaging.colour import AnyPixels, blend
 from stylize.imaging.geometry import resize
 
-Restyle = Callable[[AnyPixels, Callable[[float], None]], AnyPixels]
+Restyle = Callable[[AnyPixels, Callable[[float], None], float], AnyPixels]
 
 AUTO_PIXELS = 1_000_000
 """A photo is to look as styled as a copy of it with so many pixels."""
@@ -99,7 +99,8 @@ def restyle_coarse_to_fine(
     """Restyle a picture with strokes `scale` times as large as the network's own.
 
     Args:
-        restyle: restyles pixels of any size, and reports the part that is done.
+        restyle: restyles pixels of any size, reports the part that is done, and stretches the
+            ground: what all sizes paint on is the same then, and strokes follow those beneath.
         pixels: (H, W, 3).
         scale: MIN_SCALE to MAX_SCALE; 1 is one pass at the picture's own size.
     """
@@ -114,7 +115,11 @@ def restyle_coarse_to_fine(
         if restyled is not None:
             picture = blend(resize(restyled, *size), picture, PHOTO_SHARE)
         before = done
-        restyled = restyle(picture, lambda x, a=before, b=part: on_progress(a + b * x))  # type: ignore[misc]
+        restyled = restyle(
+            picture,
+            lambda x, a=before, b=part: on_progress(a + b * x),  # type: ignore[misc]
+            max(size) / max(sizes[0]),
+        )
         done += part
     assert restyled is not None
     return resize(restyled, height, width)

@@ -134,8 +134,8 @@ class Stylizer:
             )
         return self.restyle(picture.astype(np.float32)).astype(picture.dtype)
 
-    def _restyle_pixels(self, pixels: AnyArray, on_progress: Progress) -> AnyArray:
-        return self.engine.restyle(pixels, self.memory, on_progress)
+    def _restyle_pixels(self, pixels: AnyArray, on_progress: Progress, stretch: float) -> AnyArray:
+        return self.engine.restyle(pixels, self.memory, on_progress, stretch)
 
     def _restyle_tensor(self, batch: Tensor) -> Tensor:
         if batch.dim() != 4 or batch.shape[1] != 3 or not batch.is_floating_point():

@@ -72,7 +72,11 @@ class TorchEngine:
         self._repeated = RepeatedSize(self._compute, REPEATS, MOST_PIXELS)
 
     def restyle(
-        self, pixels: npt.NDArray[Any], memory: int | None, on_progress: Progress
+        self,
+        pixels: npt.NDArray[Any],
+        memory: int | None,
+        on_progress: Progress,
+        stretch: float = 1.0,
     ) -> npt.NDArray[Any]:
         """One pass at the picture's own size: in bands, or whole on a GPU that has room for it.
 
@@ -83,13 +87,13 @@ class TorchEngine:
         fits = fits_whole(self.name, self.precision, self._plan, (height, width), memory, free)
         if self._device.type != "cpu" and fits:
             batch = to_floats(pixels, self._device).permute(2, 0, 1)[None]
-            restyled = self._restyle_whole(batch)[0].permute(1, 2, 0)
+            restyled = self._restyle_whole(batch, stretch)[0].permute(1, 2, 0)
             return from_floats(restyled, pixels.dtype)
         self._repeated.release()
         cut = cut_picture(self._plan, height, width, 6 * pixels.itemsize, memory, free)
         with torch.inference_mode(), convolving(self._device, self.precision):
             streamer = Streamer(self._plan, self._norms, self._backend, cut, on_progress)
-            return streamer.restyle(pixels)
+            return streamer.restyle(pixels, stretch)
 
     def restyle_batch(self, batch: Tensor, memory: int | None) -> Tensor:
         """(N, 3, H, W), float in 0..1 -> the same: in one pass, or within a budget one by one."""
@@ -97,7 +101,7 @@ class TorchEngine:
             return self._restyle_whole(batch)
         return each_picture(batch, lambda one: self.restyle(one, memory, lambda done: None))
 
-    def _restyle_whole(self, batch: Tensor) -> Tensor:
+    def _restyle_whole(self, batch: Tensor, stretch: float = 1.0) -> Tensor:
         photo = batch.to(self._device, torch.float32, memory_format=torch.channels_last)
         height, width = batch.shape[-2:]
         with (
@@ -108,21 +112,22 @@ class TorchEngine:
             torch.inference_mode(),
             convolving(self._device, self.precision),
         ):
-            restyled = self._run(photo)
+            restyled = self._run(photo, stretch)
         # Out of inference mode, so that a caller may train through or change what it got.
         return restyled.to(batch.device, batch.dtype).clone()
 
-    def _run(self, photo: Tensor) -> Tensor:
-        if self._device.type != "cuda":
-            return self._compute(photo)
+    def _run(self, photo: Tensor, stretch: float) -> Tensor:
+        # A stretched ground is made on the host, and its sizes change from pass to pass.
+        if self._device.type != "cuda" or stretch != 1:
+            return self._compute(photo, stretch)
         usual = torch.cuda.default_stream(self._device)
         # On a stream of the caller's own, who may be capturing it, nothing is known of the order.
         on_usual = torch.cuda.current_stream(self._device) == usual
         return self._repeated(photo) if on_usual else self._compute(photo)
 
-    def _compute(self, photo: Tensor) -> Tensor:
+    def _compute(self, photo: Tensor, stretch: float = 1.0) -> Tensor:
         with autocast(self._device, self.precision):
-            restyled: Tensor = self.network(photo)
+            restyled: Tensor = self.network(photo, stretch=stretch)
         return restyled.float().clamp(0, 1)
 
     def _free(self) -> int:

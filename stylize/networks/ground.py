@@ -44,13 +44,16 @@ def ground_strength(ground: float, contrast: float) -> float:
     return ground * contrast if contrast > FLAT else 0.0
 
 
-def ground_at(rows: npt.NDArray[Any], columns: npt.NDArray[Any], turned: bool = False) -> Field:
+def ground_at(
+    rows: npt.NDArray[Any], columns: npt.NDArray[Any], turned: bool = False, stretch: float = 1.0
+) -> Field:
     """The field at some rows and columns of a picture.
 
     Args:
         rows: (H,), whole numbers from 0.
         columns: (W,).
         turned: whether they are of a picture that lies on its side, and the field with it.
+        stretch: pixels of the picture from one of the field to the next.
 
     Returns:
         (H, W), float32, mean 0 and standard deviation 1 over all of it.
@@ -60,10 +63,34 @@ def ground_at(rows: npt.NDArray[Any], columns: npt.NDArray[Any], turned: bool = 
         >>> ground_at(np.arange(3), np.arange(4)).shape
         (3, 4)
     """
-    tile = ground_tile().T if turned else ground_tile()
-    # A quarter of np.ix_'s time.
-    field: Field = tile[rows % GROUND_PERIOD].take(columns % GROUND_PERIOD, axis=1)
+    field = ground_tile().T if turned else ground_tile()
+    for axis, numbers in enumerate((rows, columns)):
+        before, part = ground_places(numbers, stretch)
+        near = field.take(before, axis)  # twice, a quarter of np.ix_'s time
+        if part.any():
+            far = field.take((before + 1) % GROUND_PERIOD, axis)
+            far -= near
+            far *= part if axis else part[:, None]
+            near += far
+        field = near
     return field
+
+
+def ground_places(
+    numbers: npt.NDArray[Any], stretch: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Where rows or columns of a picture lie on the field.
+
+    Args:
+        numbers: of the rows or columns, whole numbers from 0.
+        stretch: as for `ground_at`.
+
+    Returns:
+        The field's row or column before each, and the part of the way to the next, 0 to 1.
+    """
+    places = numbers / stretch
+    before = np.floor(places)
+    return before.astype(np.int64) % GROUND_PERIOD, (places - before).astype(np.float32)
 
 
 @cache

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
 from stylize.devices import is_exporting
-from stylize.networks.ground import FLAT, GROUND_PERIOD, ground_tile
+from stylize.networks.ground import FLAT, GROUND_PERIOD, ground_places, ground_tile
 from stylize.networks.plan import Stage, missing_pixels
 from stylize.ops.convolution import Convolution, convolve_enlarged, floats_for
 from stylize.ops.extend import extend
@@ -192,15 +193,32 @@ class Ground(nn.Module):
         # Not in model files: the strength says all.
         self.register_buffer("tile", torch.from_numpy(strength * ground_tile()), False)
 
-    def forward(self, picture: Tensor, place: tuple[int, int] | Tensor = (0, 0)) -> Tensor:
-        """(N, C, H, W) -> the same, its first pixel at row and column `place` of the field."""
+    def forward(
+        self, picture: Tensor, place: tuple[int, int] | Tensor = (0, 0), stretch: float = 1.0
+    ) -> Tensor:
+        """(N, C, H, W) -> the same, its first pixel at row and column `place` of the field; or at
+        its first, and the field stretched, see `ground_at`.
+        """
         contrast = picture.var((1, 2, 3), correction=0, keepdim=True).sqrt()
         contrast = contrast * (contrast > FLAT)
+        if stretch != 1:
+            return picture + contrast * self._stretched(picture.shape[-2:], stretch)
         rows, columns = (
             (torch.arange(size, device=self.tile.device) + start) % GROUND_PERIOD
             for size, start in zip(picture.shape[-2:], place, strict=True)
         )
         return picture + contrast * self.tile[rows][:, columns]
+
+    def _stretched(self, sides: torch.Size, stretch: float) -> Tensor:
+        field = self.tile
+        for axis, side in enumerate(sides):
+            found = ground_places(np.arange(side), stretch)
+            before, part = (torch.from_numpy(one).to(field.device) for one in found)
+            near, far = (
+                field.index_select(axis, (before + step) % GROUND_PERIOD) for step in (0, 1)
+            )
+            field = near.lerp(far, part if axis else part[:, None])
+        return field
 
     def extra_repr(self) -> str:
         """For print(network)."""

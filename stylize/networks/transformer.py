@@ -34,13 +34,17 @@ class TransformerNet(nn.Module):
             self.add_module(stage.name, module)
         self.lay_ground(ground)
 
-    def forward(self, photo: Tensor, place: tuple[int, int] | Tensor = (0, 0)) -> Tensor:
+    def forward(
+        self, photo: Tensor, place: tuple[int, int] | Tensor = (0, 0), stretch: float = 1.0
+    ) -> Tensor:
         """Restyle a batch of photos.
 
         Args:
             photo: (N, 3, H, W), RGB in 0..1, any H and W from 1.
             place: row and column of the ground at which the photos lie, which training moves; two
                 numbers, or (2,), whole numbers on the same device.
+            stretch: of the ground, where the photos lie at its first pixel; see
+                `stylize.networks.ground.ground_at`.
 
         Returns:
             (N, 3, H, W), RGB, not clamped.
@@ -48,7 +52,7 @@ class TransformerNet(nn.Module):
         height, width = photo.shape[-2:]
         x = extend_edges(photo) + INPUT_SHIFT
         if self.ground is not None:
-            x = self.ground(x, place)
+            x = self.ground(x, place, stretch)
         before = x
         for stage in self.plan.stages:
             y = self.get_submodule(stage.name)(x, before if stage.residual else None)

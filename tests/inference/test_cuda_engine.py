@@ -44,6 +44,17 @@ def test_every_precision_whole_and_in_bands(
         assert error.max() <= 1
 
 
+def test_a_stretched_ground_is_as_on_the_cpu() -> None:
+    photo = make_picture(200, 300)
+    found, expected = (
+        Stylizer(device=device, backend="torch", precision="fp32")
+        .engine.restyle(photo, None, lambda done: None, 2.3)
+        .astype(int)
+        for device in ("cuda", "cpu")
+    )
+    assert np.abs(found - expected).max() <= 1
+
+
 def test_a_replayed_pass_gives_the_same_levels() -> None:
     stylizer = Stylizer(device="cuda")
     pictures = [make_picture(90, 120, seed=n) for n in range(2 * REPEATS)]

@@ -99,10 +99,13 @@ def test_levels_are_within_one(pair: tuple[Stylizer, Stylizer]) -> None:
         assert np.abs(found - expected).max() <= factor
 
 
-def test_the_style_that_ships_is_as_with_torch() -> None:
+@pytest.mark.parametrize("stretch", [1.0, 2.3])
+def test_the_style_that_ships_is_as_with_torch(stretch: float) -> None:
     pixels = make_picture(300, 400)
     found, expected = (
-        Stylizer(device="cpu", backend=name, precision="fp32").restyle(pixels).astype(int)
+        Stylizer(device="cpu", backend=name, precision="fp32")
+        .engine.restyle(pixels, None, lambda done: None, stretch)
+        .astype(int)
         for name in ("openvino", "torch")
     )
     assert np.abs(found - expected).max() <= 1

@@ -68,11 +68,13 @@ def test_auto_paints_small_photos_finer_at_twice_the_work(height: int, width: in
         assert last == (height, width)
 
 
-def recorder(seen: list[tuple[int, int]]) -> Restyle:
-    """Restyles to black, and notes the sizes."""
+def recorder(seen: list[tuple[int, int]], stretches: list[float] | None = None) -> Restyle:
+    """Restyles to black, and notes the sizes and the ground's stretch."""
 
-    def restyle(pixels: AnyPixels, on_progress: object) -> AnyPixels:
+    def restyle(pixels: AnyPixels, on_progress: object, stretch: float) -> AnyPixels:
         seen.append((pixels.shape[0], pixels.shape[1]))
+        if stretches is not None:
+            stretches.append(stretch)
         on_progress(1.0)  # type: ignore[operator]
         return np.zeros_like(pixels)
 
@@ -83,16 +85,18 @@ def recorder(seen: list[tuple[int, int]]) -> Restyle:
 def test_every_size_is_restyled_in_turn(dtype: Any) -> None:
     seen: list[tuple[int, int]] = []
     progress: list[float] = []
+    stretches: list[float] = []
     pixels: AnyPixels = make_picture(80, 120).astype(dtype)
     if dtype is np.float32:
         pixels /= 255
-    out = restyle_coarse_to_fine(recorder(seen), pixels, 4.0, progress.append)
+    out = restyle_coarse_to_fine(recorder(seen, stretches), pixels, 4.0, progress.append)
     assert seen == [(20, 30), (40, 60), (80, 120)]
+    assert stretches == [1, 2, 4]  # one ground beneath all of them
     assert (out.shape, out.dtype) == (pixels.shape, dtype)
     assert progress == sorted(progress)
     assert progress[-1] == pytest.approx(1)
-    fine = restyle_coarse_to_fine(recorder(seen), pixels, 0.5)
-    assert seen[-1] == (160, 240)
+    fine = restyle_coarse_to_fine(recorder(seen, stretches), pixels, 0.5)
+    assert (seen[-1], stretches[-1]) == ((160, 240), 1)
     assert (fine.shape, fine.dtype) == (pixels.shape, dtype)
 
 
@@ -100,6 +104,6 @@ def test_floats_stay_in_0_to_1_where_resampling_overshoots() -> None:
     stripes = np.zeros((40, 60, 3), np.float32)
     stripes[:, ::4] = stripes[:, 1::4] = 1.0
     for scale in (0.7, 2.0, 3.0):
-        found = restyle_coarse_to_fine(lambda pixels, report: pixels, stripes, scale)
+        found = restyle_coarse_to_fine(lambda pixels, report, stretch: pixels, stripes, scale)
         assert found.min() >= 0
         assert found.max() <= 1

@@ -67,20 +67,37 @@ def test_a_part_of_the_field_is_the_field_at_that_part(top: int, left: int) -> N
     np.testing.assert_array_equal(ground_at(columns, rows, turned=True).T, whole[top:, left:])
 
 
-@pytest.mark.parametrize("place", [(0, 0), (1000, 77)])
+@given(stretch=st.floats(1, 8), top=st.integers(0, 9000), left=st.integers(0, 9000))
+@settings(max_examples=30, deadline=None)
+def test_a_stretched_field_lies_straight_between_its_pixels(
+    stretch: float, top: int, left: int
+) -> None:
+    rows, columns = np.arange(top, top + 5), np.arange(left, left + 6)
+    found = ground_at(rows, columns, stretch=stretch)
+    turned = ground_at(columns, rows, True, stretch).T
+    np.testing.assert_allclose(turned, found, atol=5e-6, rtol=0)  # as below
+    period = np.arange(GROUND_PERIOD)
+    across = np.array([np.interp(columns / stretch, period, row, period=GROUND_PERIOD)
+                       for row in ground_at(period, period)])  # fmt: skip
+    down = [np.interp(rows / stretch, period, one, period=GROUND_PERIOD) for one in across.T]
+    # Four values of up to 5, three roundings of each by 2^-24, and weights rounded as well.
+    np.testing.assert_allclose(found, np.array(down).T, atol=5e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("place", "stretch"), [((0, 0), 1), ((1000, 77), 1), ((0, 0), 2.5)])
 def test_the_network_is_the_plain_one_on_the_photo_with_the_field_added(
-    place: tuple[int, int],
+    place: tuple[int, int], stretch: float
 ) -> None:
     torch.manual_seed(0)
     plain = TransformerNet(width=0.25).eval()
     grounded = TransformerNet(width=0.25, ground=STRENGTH).eval()
     grounded.load_state_dict(plain.state_dict())  # which holds nothing of the ground
     photos = torch.rand(2, 3, 21, 34) * torch.tensor([1.0, 0.2])[:, None, None, None]
-    field = ground_at(np.arange(21) + place[0], np.arange(34) + place[1])
+    field = ground_at(np.arange(21) + place[0], np.arange(34) + place[1], stretch=stretch)
     contrast = photos.numpy().reshape(2, -1).std(axis=1)
     added = STRENGTH * contrast[:, None, None, None] * field
     with torch.inference_mode():
-        found, expected = grounded(photos, place), plain(photos + torch.from_numpy(added))
+        found, expected = grounded(photos, place, stretch), plain(photos + torch.from_numpy(added))
         unmoved = plain(photos)
     # The sum is rounded in another order, 2^-23 of inputs up to 1, which sixteen normalised layers
     # enlarge some hundred times.
