@@ -25,6 +25,9 @@ from stylize.inference.stylizer import Stylizer
 from stylize.zoo import list_styles
 
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
+FIRST_SEEN = ("chelsea", "rocket")
+"""At the top of the README, four pictures wide."""
+
 SIDE = 384
 """Longer side of the pictures, px; they are restyled as `stylize apply` restyles such files."""
 
@@ -57,8 +60,8 @@ ground, with a halo around what stands before them. No borders. The night and th
 areas of the painting's main colours where the picture gives no reason for them: instance norm makes
 as much of the contrast in a calm sky as of that in a crowd. The rocket's sky above shows the same.
 Starry Night fills dark areas with flecks, and calm ones with yellow where nothing asks for it;
-`--strength 0.6` softens both. In The Scream a face of 60 px, the astronaut's above, keeps little
-but its eyes, in Starry Night its mouth goes under, in the glass mosaic it is a few pieces of glass:
+`--strength 0.6` softens both. In The Scream and Starry Night a face of 60 px, the astronaut's
+above, loses features to the strokes, in the glass mosaic it is a few pieces of glass:
 `--style-scale 0.5` paints it more finely.
 """
 
@@ -77,6 +80,19 @@ def photo(name: str, side: int = SIDE) -> Pixels:
 def rows(photos: Sequence[Pixels], styles: Sequence[Stylizer]) -> list[list[Pixels]]:
     """Each photo and what the styles make of it."""
     return [[one, *(style.restyle(one, None) for style in styles)] for one in photos]
+
+
+def folded(rows: Sequence[Sequence[Pixels]], labels: Sequence[str], width: int) -> Image.Image:
+    """A contact sheet of many columns as several, of `width` columns each, below each other."""
+    sheets = [
+        contact_sheet([row[first : first + width] for row in rows], labels[first : first + width])
+        for first in range(0, len(labels), width)
+    ]
+    size = max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)
+    page = Image.new("RGB", size, "white")
+    for index, sheet in enumerate(sheets):
+        page.paste(sheet, (0, sum(before.height for before in sheets[:index])))
+    return page
 
 
 def strokes() -> Image.Image:
@@ -116,18 +132,20 @@ def page(styles: dict[str, Stylizer]) -> str:
 def main() -> None:
     """Write the pictures of the README and of docs/, and docs/gallery.md."""
     IMAGES.mkdir(parents=True, exist_ok=True)
-    photos = [photo(name) for name in PHOTOS]
+    photos = {name: photo(name) for name in PHOTOS}
     names = [style.name for style in list_styles() if style.origin == "shipped"]
     styles = {name: stylize.load(name, precision="fp32") for name in names}
     shown = {name: style for name, style in styles.items() if not name.endswith("_batch")}
     labels = ["photo", *shown]
+    norms = ["photo", "instance norm", "batch norm"]
     columns = list(shown.values())
-    write_picture(IMAGES / "gallery.jpg", contact_sheet(rows(photos, columns), labels))
+    first_seen = rows([photos[name] for name in FIRST_SEEN], columns)
+    write_picture(IMAGES / "gallery.jpg", folded(first_seen, labels, 4))
     hard = [photo(name, HARD_SIDE) for name in HARD]
     write_picture(IMAGES / "hard.jpg", contact_sheet(rows(hard, columns), labels))
     for name in ("starry_night", "the_scream"):
         pair = [styles[name], styles[f"{name}_batch"]]
-        sheet = contact_sheet(rows(photos, pair), ["photo", "instance norm", "batch norm"])
+        sheet = contact_sheet(rows([*photos.values()], pair), norms)
         write_picture(IMAGES / f"instance_against_batch-{name}.jpg", sheet)
     write_picture(IMAGES / "strokes.jpg", strokes())
     write_picture(IMAGES / "small-photos.jpg", contact_sheet(small_photo(columns), labels))
