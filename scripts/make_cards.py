@@ -25,9 +25,9 @@ Written from the files' own metadata by `python scripts/make_cards.py`. What all
 - Measured before convolutions were rounded to half precision by `scripts/ship_styles.py`, which
   ships only what then restyles four photos to within 1/255.
 - First in one run from random weights, on one core of a CPU with bf16, on a ground of noise of
-  0.15, as the cards' last lines tell; then, from the files that shipped so, on that of today, of 0.25:
-  `--preset best --steps 1200 --set half_size_share=0.65 --set start=BEFORE.safetensors --seed 1`,
-  2,000 steps for The Starry Night and its twin; the twins with `--set norm=batch`.
+  0.15, as the cards' last lines tell; then, from the files that shipped so, on the ground of today,
+  of 0.25: `--preset best --steps 1200 --set half_size_share=0.65 --set start=BEFORE.safetensors
+  --seed 1`, 2,000 steps for The Starry Night and its twin; the twins with `--set norm=batch`.
 - The glass mosaic learned the picture that `scripts/make_mosaic.py` makes of Composition VII: first
   `--preset standard` on generated pictures, begun from the nearest style, then on the photographs,
   `--preset best --steps 1250`, begun from that; half an hour each, on a CPU without bf16. Then
