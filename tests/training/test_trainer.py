@@ -98,9 +98,9 @@ def test_a_ground_is_trained_on_wherever_a_crop_may_lie_and_kept_with_the_model(
     assert trainer.network.ground is not None
     ground = trainer.network.ground.forward
 
-    def watched(picture: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+    def watched(picture: torch.Tensor, place: torch.Tensor, stretch: float) -> torch.Tensor:
         places.append((int(place[0]), int(place[1])))
-        return ground(picture, place)
+        return ground(picture, place, stretch)
 
     monkeypatch.setattr(trainer.network.ground, "forward", watched)
     assert len(list(trainer.steps())) == 3
