@@ -18,12 +18,12 @@ FOLDER = Path("demo")
 
 
 def bundled_photo() -> Path:
-    """Chelsea the cat (photo by Stefan van der Walt, CC0), as a file."""
+    """A rocket at dusk (photo by SpaceX, CC0), as a file: a night sky for The Starry Night."""
     from skimage import data
 
     FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / "chelsea.png"
-    Image.fromarray(data.chelsea()).save(path)
+    path = FOLDER / "rocket.png"
+    Image.fromarray(data.rocket()).save(path)
     return path
 
 
