@@ -210,6 +210,7 @@ class Ground(nn.Module):
         return picture + contrast * self.tile[rows][:, columns]
 
     def _stretched(self, sides: torch.Size, stretch: float) -> Tensor:
+        """(H, W): `ground_at` of a whole picture, on the device."""
         field = self.tile
         for axis, side in enumerate(sides):
             found = ground_places(np.arange(side), stretch)

@@ -33,6 +33,12 @@ def test_the_field_has_mean_0_and_deviation_1() -> None:
     assert abs(field.std() - 1) < 3e-7
 
 
+def test_the_field_is_the_same_wherever_and_whenever() -> None:
+    found = ground_at(np.array([0, 1, 700]), np.array([0, 5000]))
+    expected = np.array([[-0.40629, -1.84382], [-0.62504, -2.12508], [-1.15631, 0.21873]])
+    np.testing.assert_allclose(found, expected, atol=1e-5)  # float32, and five digits
+
+
 def test_the_field_is_what_the_script_draws(tmp_path: Path) -> None:
     drawn = tmp_path / "drawn.png"
     subprocess.run([sys.executable, TOP / "scripts/make_ground.py", drawn], check=True)
