@@ -65,6 +65,9 @@ class TrainConfig:
     0 and up; presets choose. 0: Gram matrices alone, as in the papers, which mostly are colours."""
     content_weight: float = 1.0
     """Factor of the content loss, 0 and up."""
+    content_focus: float = 0.0
+    """How much less a place counts in it where the photo is flat, 0 to 1; presets choose. 0: all
+    places alike, as in the papers, and small faces lose their features to the strokes."""
     tv_weight: float = 0.0
     """Factor of the total variation, 0 and up; a little removes high-frequency noise."""
     flat_weight: float = 20.0
@@ -174,6 +177,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("style_strength", 0, 1e12),
     ("covariance_weight", 0, 1e12),
     ("content_weight", 0, 1e12),
+    ("content_focus", 0, 1),
     ("tv_weight", 0, 1e12),
     ("flat_weight", 0, 1e12),
     ("lattice_weight", 0, 1e12),

@@ -7,9 +7,16 @@ from typing import Any, Literal, get_args
 Preset = Literal["quick", "standard", "best"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 
-_PAINTED: dict[str, Any] = {"covariance_weight": 0.4, "ground": 0.25}
-"""What every preset sets: Gram matrices alone change a photo's colours and leave out the brush, and
-without a ground calm areas get one stroke over and over (docs/training.md)."""
+_PAINTED: dict[str, Any] = {
+    "covariance_weight": 0.4,
+    "ground": 0.25,
+    "content_layers": ("relu2_1", "relu3_1"),
+    "content_weight": 0.6,
+    "content_focus": 0.9,
+}
+"""What every preset sets: Gram matrices alone change a photo's colours and leave out the brush,
+without a ground calm areas get one stroke over and over, and faces lose their features where
+content counts everywhere alike, at a quarter of the resolution (docs/training.md)."""
 
 _CPU: dict[Preset, dict[str, Any]] = {
     # A minute on two cores with AVX-512, measuring and importing included (less on a fast one, 50 s

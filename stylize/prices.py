@@ -47,11 +47,24 @@ def flat_variation(picture: Tensor, photo: Tensor) -> Tensor:
     Returns:
         A scalar, float32.
     """
+    return (_squared_steps(picture) * flatness(photo)).mean()
+
+
+def flatness(photo: Tensor, half: float = FLAT) -> Tensor:
+    """How flat a photo is around each pixel.
+
+    Args:
+        photo: (N, C, H, W).
+        half: squared differences of neighbouring pixels, averaged, that count half as flat.
+
+    Returns:
+        (N, 1, H, W), float32: 1 where nothing changes, towards 0 where much does.
+    """
     activity = F.avg_pool2d(
         _squared_steps(photo).mean(1, keepdim=True),
         FLAT_WINDOW, stride=1, padding=FLAT_WINDOW // 2, count_include_pad=False,
     )  # fmt: skip
-    return (_squared_steps(picture) / (1 + activity / FLAT)).mean()
+    return 1 / (1 + activity / half)
 
 
 def _squared_steps(picture: Tensor) -> Tensor:

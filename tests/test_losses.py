@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stylize.losses import (
     PerceptualLoss,
     content_loss,
     covariance_matrix,
+    detail_weight,
     gram_matrix,
     style_loss,
     style_targets,
@@ -47,6 +50,58 @@ def test_normalised_units_do_not_depend_on_scale() -> None:
     gram, target = gram_matrix(a), gram_matrix(b)[0]
     torch.testing.assert_close(style_loss(gram, target), style_loss(100 * gram, 100 * target))
     torch.testing.assert_close(style_loss(torch.zeros_like(gram), target), torch.tensor(1.0))
+
+
+def test_a_content_loss_counts_places_by_their_weight() -> None:
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 3, 4, 6), torch.randn(2, 3, 4, 6)
+    torch.testing.assert_close(
+        content_loss(a, b, weight=torch.ones(2, 1, 4, 6)), content_loss(a, b)
+    )
+    left = torch.cat([torch.full((2, 1, 4, 3), 2.0), torch.zeros(2, 1, 4, 3)], -1)
+    right = torch.cat([b[..., :3], a[..., 3:]], -1)  # wrong only where nothing is counted
+    assert content_loss(right, b, weight=left).item() == 0.0
+    wrong = torch.cat([a[..., :3], b[..., 3:]], -1)
+    torch.testing.assert_close(content_loss(wrong, b, weight=left), 2 * content_loss(wrong, b))
+
+
+@given(focus=st.floats(0, 1), side=st.integers(1, 40), seed=st.integers(0, 9))
+def test_detail_weights_have_a_mean_of_one(focus: float, side: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    photo = torch.rand(2, 3, side, 33)
+    photo[1] = 0.5  # flat throughout: all places alike, whatever the focus
+    size = (-(-side // 4), 9)
+    weight = detail_weight(photo, focus, size)
+    assert weight.shape == (2, 1, *size)
+    assert weight.min() >= 0
+    # Sums of up to 90 numbers in float32.
+    torch.testing.assert_close(weight.mean((2, 3)), torch.ones(2, 1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(weight[1], torch.ones_like(weight[1]), atol=1e-5, rtol=0)
+
+
+def test_with_a_focus_detail_counts_more_than_sky(small_perceptual: Path) -> None:
+    torch.manual_seed(0)
+    network = load_perceptual(str(small_perceptual))
+    targets = style_targets(network, torch.rand(1, 3, 40, 40), ["relu1_2"])
+    photo = torch.full((1, 3, 64, 128), 0.5)
+    photo[..., 64:] += 0.2 * torch.randn(1, 3, 64, 64)
+    noise = 0.1 * torch.randn(1, 3, 64, 40)
+    spoilt = []
+    for start in (12, 76):  # the flat half, the detailed half
+        picture = photo.clone()
+        picture[..., start : start + 40] += noise
+        spoilt.append(picture)
+
+    def costs(focus: float) -> list[float]:
+        loss = PerceptualLoss(network, targets, ["relu1_1"], gamut_weight=0, content_focus=focus)
+        return [loss(picture, photo).content.item() for picture in spoilt]
+
+    alike, focused = costs(0.0), costs(0.9)
+    # The detailed half has squared differences of 0.16, so it counts 1 - 0.9 / (1 + 0.16 / 3e-3) =
+    # 0.983, and with it 4 columns of the flat half, whose windows reach it; the others count 0.1:
+    # a mean of (68 * 0.983 + 60 * 0.1) / 128 = 0.569. Noise differs by a few parts in a hundred.
+    assert focused[0] == pytest.approx(0.1 / 0.569 * alike[0], rel=0.05)
+    assert focused[1] == pytest.approx(0.983 / 0.569 * alike[1], rel=0.05)
 
 
 def test_paper_units_are_johnsons_formulas() -> None:

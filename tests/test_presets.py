@@ -18,13 +18,14 @@ def test_longer_presets_take_more_steps(device: str) -> None:
     assert steps == sorted(set(steps))
     assert all(config.warmup_steps * 4 <= config.steps for config in configs)
     assert all(config.covariance_weight > 0 and config.ground > 0 for config in configs)
+    assert all(config.content_focus > 0 for config in configs)
 
 
 @pytest.mark.parametrize("name", ["johnson2016", "ulyanov2016"])
 def test_the_papers_recipes_are_complete(name: str) -> None:
     layers = [("preset", preset_settings("standard", "cpu")), ("config", load_config(name))]
     config, _ = resolve(layers)  # as the command lays them
-    assert config.covariance_weight == config.ground == 0
+    assert config.covariance_weight == config.ground == config.content_focus == 0
     assert config.loss_units == "paper"
     assert config.start == "none"
     assert config.perceptual == "vgg16"

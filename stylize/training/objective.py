@@ -38,4 +38,5 @@ def make_loss(config: TrainConfig, perceptual: PerceptualNet, painting: Tensor) 
         config.loss_units,
         style_targets(perceptual, painting, style_layers, covariance_matrix),
         config.covariance_weight,
+        config.content_focus,
     )

@@ -197,6 +197,20 @@ def test_covariances_count_in_training_and_not_in_the_held_out_loss(
     assert gram.evaluate() == both.evaluate()
 
 
+def test_a_focus_on_detail_counts_in_training_and_not_in_the_held_out_loss(
+    config: TrainConfig, painting: Path, photo_folder: Path
+) -> None:
+    alike, focused = (
+        Trainer(config.changed({"content_focus": focus}), painting, photo_folder, "test")
+        for focus in (0.0, 0.9)
+    )
+    photo = alike.sampler.batch(0)
+    found = [trainer.loss(photo.flip(1), photo) for trainer in (alike, focused)]
+    assert found[0].content != found[1].content
+    assert found[0].style == found[1].style
+    assert alike.evaluate() == focused.evaluate()
+
+
 @pytest.mark.parametrize("failing", ["stylize.training.step", "stylize.training.data"])
 def test_want_of_memory_is_one_line_with_what_mends_it(
     config: TrainConfig, painting: Path, photo_folder: Path, monkeypatch: pytest.MonkeyPatch,
