@@ -25,7 +25,10 @@ def train(
         typer.Option(help="How long: two minutes, ten, half an hour; less on a GPU."),
     ] = "standard",
     config: Annotated[
-        str, typer.Option(help="instance_norm, batch_norm, johnson2016, ulyanov2016 or a file.")
+        str,
+        typer.Option(
+            help="instance_norm, batch_norm, gram_matrices, johnson2016, ulyanov2016 or a file."
+        ),
     ] = "instance_norm",
     set_: Annotated[
         list[str] | None,

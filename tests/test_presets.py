@@ -31,6 +31,13 @@ def test_the_papers_recipes_are_complete(name: str) -> None:
     assert config.perceptual == "vgg16"
 
 
+def test_gram_matrices_undoes_what_presets_choose_of_the_losses() -> None:
+    preset = preset_settings("standard", "cpu")
+    config, _ = resolve([("preset", preset), ("config", load_config("gram_matrices"))])
+    lengths = {"steps", "warmup_steps", "held_out_photos", "preview_every"}
+    assert config == TrainConfig().changed({name: preset[name] for name in lengths})
+
+
 def test_a_dry_run_says_where_each_value_comes_from(run: Run) -> None:
     done = run(
         "train", "--style", "any.jpg", "--dry-run", "--preset", "quick", "--config", "batch_norm",
