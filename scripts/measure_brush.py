@@ -3,8 +3,9 @@
     python scripts/measure_brush.py PAINTING [MODEL...] --content DIR
 
 Prints, layer by layer, the covariances' part in the painting's Gram matrices, by sums of squares;
-then for each model, by the loss network that ships, the held-out loss and what it misses of the
-covariances, in parts of the painting's, added up over the four layers. Markdown.
+then for each model, by the loss network that ships, the held-out loss and what it misses: of the
+painting's covariances, in parts of them, added up over the four layers; and of the photos' details,
+the content loss at half of the resolution with flat places counted a tenth. Markdown.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ from torch import Tensor
 import stylize
 from stylize.held_out import STYLE_SIZE, HeldOutLoss, held_out_loss, measure
 from stylize.imaging.synthetic import Source
-from stylize.losses import covariance_matrix, style_loss, style_targets
+from stylize.losses import (
+    content_loss,
+    covariance_matrix,
+    detail_weight,
+    style_loss,
+    style_targets,
+)
 from stylize.networks.perceptual import (
     DEFAULT_STYLE_LAYERS,
     SLIM,
@@ -29,6 +36,8 @@ from stylize.networks.perceptual import (
 from stylize.training.data import load_style, split_content
 
 LAYERS = DEFAULT_STYLE_LAYERS["vgg19"]
+FINE = "relu2_1"
+FOCUS = 0.9
 
 
 def covariances_missed(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Tensor:
@@ -36,23 +45,31 @@ def covariances_missed(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
     return torch.stack([style_loss(covariance_matrix(found[x]), wanted[x]) for x in LAYERS]).sum()
 
 
+def details_missed(found: Tensor, wanted: Tensor, photo: Tensor) -> Tensor:
+    """Of one picture: the content loss of its features at `FINE`, flat places counted less."""
+    weight = detail_weight(photo, FOCUS, (wanted.shape[2], wanted.shape[3]))
+    return content_loss(found, wanted, weight=weight)
+
+
 def measure_model(
     name: str, network: PerceptualNet, painting: Tensor, photos: Sequence[Source]
-) -> tuple[HeldOutLoss, float]:
-    """The held-out loss, and the mean of `covariances_missed` over the same pictures."""
+) -> tuple[HeldOutLoss, list[float]]:
+    """The held-out loss, and the means over the same pictures of what is missed."""
     restyle = stylize.load(name, precision="fp32", backend="torch")
     wanted = style_targets(network, painting, LAYERS, covariance_matrix)
-    missed: list[Tensor] = []
+    missed: list[Tensor] = []  # (2,) each
 
     def observed(photo: Tensor) -> Tensor:
         restyled: Tensor = restyle(photo)
-        missed.append(covariances_missed(network(restyled.clamp(0, 1), LAYERS), wanted))
+        found = network(restyled.clamp(0, 1), (*LAYERS, FINE))
+        details = details_missed(found[FINE], network(photo, [FINE])[FINE], photo)
+        missed.append(torch.stack([covariances_missed(found, wanted), details]))
         return restyled
 
     loss = measure(
         observed, held_out_loss(network, style_targets(network, painting, LAYERS)), photos
     )
-    return loss, float(torch.stack(missed).mean())
+    return loss, torch.stack(missed).mean(0).tolist()
 
 
 def main() -> None:
@@ -72,13 +89,13 @@ def main() -> None:
     if not arguments.models:
         return
     _, photos = split_content(arguments.content, seed=0)
-    print("| model | content | style | total | covariances missed |\n|---|---:|---:|---:|---:|")
+    print("| model | content | style | total | covariances missed | details missed |")
+    print("|---|---:|---:|---:|---:|---:|")
     for name in arguments.models:
         loss, missed = measure_model(name, network, painting, photos)
-        print(
-            f"| {name} | {loss.content:.3f} | {loss.style:.3f} | {loss.total:.3f} | {missed:.2f} |",
-            flush=True,
-        )
+        losses = f"{loss.content:.3f} | {loss.style:.3f} | {loss.total:.3f}"
+        brush, details = missed
+        print(f"| {name} | {losses} | {brush:.2f} | {details:.3f} |", flush=True)
 
 
 if __name__ == "__main__":
