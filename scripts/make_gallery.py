@@ -60,9 +60,9 @@ ground, with a halo around what stands before them. No borders. The night and th
 areas of the painting's main colours where the picture gives no reason for them: instance norm makes
 as much of the contrast in a calm sky as of that in a crowd. The rocket's sky above shows the same.
 Starry Night fills dark areas with flecks, and calm ones with yellow where nothing asks for it;
-`--strength 0.6` softens both. In The Scream and Starry Night a face of 60 px, the astronaut's
-above, loses features to the strokes, in the glass mosaic it is a few pieces of glass:
-`--style-scale 0.5` paints it more finely.
+`--strength 0.6` softens both. A face of less than 40 px loses features to the strokes, and in the
+glass mosaic one of 60, the astronaut's above, is pieces of glass: `--style-scale 0.5` paints it
+more finely.
 """
 
 
