@@ -117,8 +117,8 @@ def content_loss(
 def detail_weight(photo: Tensor, focus: float, size: tuple[int, int]) -> Tensor:
     """What each place counts in a content loss that is to keep a photo's details, eyes above all.
 
-    Of a face most is skin, as calm as a sky, and a mean over all places has it that a sky without
-    strokes makes up for eyes that are lost.
+    In a mean over all places a calm sky, which is most of many photos, makes up for eyes that are
+    lost to the strokes.
 
     Args:
         photo: (N, 3, H, W), RGB in 0..1.
