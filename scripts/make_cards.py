@@ -71,7 +71,7 @@ def differences(settings: dict[str, Any]) -> str:
         value = settings.get(name, 0)
         value = tuple(value) if isinstance(value, list) else value
         if name not in ABOUT_RUN and value != default:
-            found.append(f"{name}={value}")
+            found.append(f"{name}={','.join(value) if isinstance(value, tuple) else value}")
     return ", ".join(found) or "none"
 
 
