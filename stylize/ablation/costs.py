@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, fields
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 from threading import Event, Thread
 from typing import Self
@@ -21,6 +21,7 @@ from typing import Self
 import numpy as np
 import psutil
 import torch
+import torch._dynamo  # a process's first optimiser imports it, 150 MB
 
 from stylize.ablation.plan import Experiment, Run
 from stylize.devices import resolve_device
@@ -90,12 +91,15 @@ def measure_costs(
 def _alone(
     measurement: Callable[..., tuple[float, float]], *arguments: object
 ) -> tuple[float, float]:
-    """Measure in a fresh process: spawned, as a GPU and OpenMP's threads do not survive a fork.
+    """Measure in a fresh process, forked from one that has imported everything and run nothing, as
+    a GPU and OpenMP's threads do not survive a fork. Without forks each imports for itself.
 
     Ctrl-C is for the parent, which waits for the little that is left.
     """
     ignore = (signal.SIGINT, signal.SIG_IGN)
-    with ProcessPoolExecutor(1, get_context("spawn"), signal.signal, ignore) as process:
+    context = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
+    context.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(1, context, signal.signal, ignore) as process:
         try:
             return process.submit(measurement, *arguments).result()
         except BrokenProcessPool as error:

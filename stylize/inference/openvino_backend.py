@@ -48,7 +48,7 @@ class OpenVINOBackend:
         self._compile = compile_graph
         longest = max(last - first + 1 for first, last in passes(plan, finest=2))
         self._kept = HEIGHTS * longest
-        self._convolutions: OrderedDict[tuple[str, int, int], ov.InferRequest] = OrderedDict()
+        self._convolutions: OrderedDict[tuple[str, bool, int, int], ov.InferRequest] = OrderedDict()
         self._elementwise: dict[Any, ov.InferRequest] = {}
 
     def allocate(self, shape: tuple[int, int], cut: Cut) -> AnyBand:
@@ -143,9 +143,9 @@ class OpenVINOBackend:
         self, stage: Stage, turned: bool, rows: int, width: int
     ) -> tuple[int, ov.InferRequest]:
         """A compiled convolution of at least so many rows, and of how many."""
-        name = stage.name, width
+        name = stage.name, turned, width
         there = [
-            key for key in self._convolutions if key[:2] == name and rows <= key[2] <= rows * ROOMY
+            key for key in self._convolutions if key[:3] == name and rows <= key[3] <= rows * ROOMY
         ]
         key = min(there, default=(*name, rows))
         if key not in self._convolutions:
@@ -154,7 +154,7 @@ class OpenVINOBackend:
         self._convolutions.move_to_end(key)
         while len(self._convolutions) > self._kept:
             self._convolutions.popitem(last=False)
-        return key[2], self._convolutions[key]
+        return key[3], self._convolutions[key]
 
     def _run(
         self,

@@ -74,9 +74,16 @@ def reference_with_gradients(
     return y.detach(), [None if t is None else t.grad for t in inputs]
 
 
+SIZES = st.one_of(
+    # Many channels, or many pixels: the interpreter takes seconds for both.
+    st.tuples(st.integers(1, 2), st.integers(1, 20), st.integers(1, 7), st.integers(1, 7)),
+    st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 19), st.integers(1, 19)),
+)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
-    size=st.tuples(st.integers(1, 2), st.integers(1, 20), st.integers(1, 19), st.integers(1, 19)),
+    size=SIZES,
     dtype=st.sampled_from(DTYPES),
     weight=st.sampled_from(("none", "channel", "instance")),
     bias=st.sampled_from(("none", "channel", "instance")),
@@ -134,7 +141,7 @@ def test_forward_and_backward_equal_the_formula(
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-@pytest.mark.parametrize("size", [(2, 3, 4, 5), (1, 3, 16, 20)])  # on chip, and in chunks
+@pytest.mark.parametrize("size", [(2, 3, 4, 5), (1, 2, 12, 13)])  # on chip, and in chunks
 def test_gradcheck(layout: str, size: tuple[int, int, int, int]) -> None:
     torch.manual_seed(0)
     x = lay_out(torch.randn(size, dtype=torch.float64), layout).to(DEVICE).requires_grad_()
@@ -168,7 +175,7 @@ def test_keeps_its_digits_where_the_mean_dwarfs_the_deviation(layout: str) -> No
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_runs_give_the_same_bits(layout: str) -> None:
-    x = lay_out(torch.randn(1, 5, 40, 41), layout).to(DEVICE)
+    x = lay_out(torch.randn(1, 3, 30, 31), layout).to(DEVICE)
     grad = torch.randn_like(x)
     runs = []
     for _ in range(2):
@@ -195,7 +202,7 @@ def test_offsets_take_64_bits(strides: tuple[int, int, int, int]) -> None:
     assert (dx.double() - wanted).abs().max() <= 16 * torch.finfo(torch.float16).eps
 
 
-@pytest.mark.parametrize("side", [4, 20])  # on chip, and in chunks
+@pytest.mark.parametrize("side", [4, 12])  # on chip, and in chunks
 def test_parameters_may_be_parts_of_other_tensors(side: int) -> None:
     """Gamma and beta an instance are the halves of what one linear layer gives."""
     torch.manual_seed(side)

@@ -14,6 +14,8 @@ from stylize.ops.route import ROUTE_VARIABLE, route
 
 pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
 
+from stylize.ops import triton_extend
+
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 pytestmark = [pytest.mark.gpu] if torch.cuda.is_available() else []
 
@@ -23,14 +25,15 @@ def _forced_route(request: pytest.FixtureRequest) -> Iterator[None]:
     """By the kernels, without a GPU in Triton's interpreter, and by torch's copies."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(ROUTE_VARIABLE, request.param)
+        patch.setattr(triton_extend, "TILE", 32)  # so that small rows are made by several programs
         route.cache_clear()
         yield
     route.cache_clear()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
-    shape=st.tuples(*(st.integers(1, n) for n in (2, 5, 9, 9))),
+    shape=st.tuples(*(st.integers(1, n) for n in (2, 5, 4, 4))),
     padding=st.integers(0, 4),
     upsample=st.integers(1, 3),
     channels_last=st.booleans(),
