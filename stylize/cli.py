@@ -66,8 +66,13 @@ def apply(
         ),
     ],
     style: Annotated[
-        str, typer.Option("--style", "-s", help="A name from `stylize styles`, or a model file.")
-    ] = "starry_night",
+        list[str],
+        typer.Option(
+            "--style",
+            "-s",
+            help="A name from `stylize styles`, a model file, or all; may be given repeatedly.",
+        ),
+    ] = ["starry_night"],  # noqa: B006 - typer copies it
     output: Annotated[
         str | None,
         typer.Option(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,6 +14,8 @@ from stylize.paths import shipped, user_styles
 
 SUFFIX = ".safetensors"
 DEFAULT_STYLE = "starry_night"
+ALL = "all"
+"""Stands for every style."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,25 @@ def find_style(name_or_path: str | Path) -> Path:
     close = difflib.get_close_matches(text, styles, n=1)
     hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(styles) or 'none'}"
     raise UsageError(f"no style {text!r}; {hint}")
+
+
+def find_styles(names_or_paths: Sequence[str]) -> dict[str, Path]:
+    """The model files of several styles by their names, each once.
+
+    Args:
+        names_or_paths: as for `find_style`; `all` stands for everything in `list_styles`.
+
+    Raises:
+        UsageError: there is no such style, or there are two of one name.
+    """
+    found: dict[str, Path] = {}
+    for word in names_or_paths:
+        paths = [style.path for style in list_styles()] if word == ALL else [find_style(word)]
+        for path in paths:
+            other = found.setdefault(path.stem, path)
+            if other.resolve() != path.resolve():
+                raise UsageError(f"{other} and {path} would give results of one name; rename one")
+    return found
 
 
 def _scan(origin: Literal["shipped", "yours"], folder: Path) -> Iterator[Style]:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stylize.zoo import list_styles
 from tests.conftest import Run, Trained, assert_one_line, make_picture, save_picture
 
 
@@ -54,6 +55,57 @@ def test_own_results_are_no_photos(run: Run, trained: Trained, tmp_path: Path) -
     for more in ((), ("-o", "-")):
         done = run("apply", result, "-s", trained.batch, *more)
         assert_one_line(done, 1, "result of stylize itself")
+
+
+def test_several_styles(run: Run, trained: Trained, tmp_path: Path) -> None:
+    photo = save_picture(tmp_path / "photo.png", 16, 16)
+    two = ("-s", trained.instance, "-s", trained.batch)
+    done = run("apply", photo, *two, "-s", trained.instance)
+    assert done.returncode == 0
+    results = [tmp_path / "photo-instance.png", tmp_path / "photo-batch.png"]
+    assert done.stdout == f"{results[0]}\n{results[1]}\n"
+    alone = tmp_path / "alone.png"
+    run("apply", photo, "-s", trained.batch, "-o", alone)
+    assert alone.read_bytes() == results[1].read_bytes()
+    # What was made before is not asked about: who tries styles tries more.
+    results[0].unlink()
+    done = run("apply", photo, *two)
+    assert done.stdout == f"{results[0]}\n"
+    assert "1 skipped: their results exist" in done.stderr
+    (tmp_path / "bad.jpg").write_text("no picture")
+    done = run("apply", tmp_path / "bad.jpg", photo, *two, "-o", tmp_path / "out", COLUMNS="500")
+    assert done.returncode == 1
+    assert names(tmp_path / "out") == ["photo-batch.png", "photo-instance.png"]
+    assert done.stderr.count("bad.jpg: is no readable picture") == 1
+    assert "2 of 4 pictures could not be restyled" in done.stderr
+
+
+def test_every_style(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))  # no styles of one's own, on Linux
+    photo = save_picture(tmp_path / "photo.png", 16, 16)
+    assert run("apply", photo, "-s", "all", "-o", tmp_path / "out", "--quiet").returncode == 0
+    assert names(tmp_path / "out") == [f"photo-{style.name}.png" for style in list_styles()]
+
+
+def test_several_styles_that_cannot_be(run: Run, trained: Trained, tmp_path: Path) -> None:
+    photo = save_picture(tmp_path / "photo.png", 16, 16)
+    other = tmp_path / "other" / "batch.safetensors"
+    other.parent.mkdir()
+    shutil.copy(trained.instance, other)
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(b"\2\0\0\0\0\0\0\0{}")
+    before = sorted(tmp_path.rglob("*"))
+    style, two = ("-s", trained.batch), ("-s", trained.batch, "-s", trained.instance)
+    for words, code, message in [
+        ((photo, *style, "-s", other), 2, "results of one name"),
+        ((photo, *style, "-s", damaged), 1, "no model that stylize wrote"),
+        ((photo, *two, "-o", tmp_path / "new.png"), 2, "need a folder"),
+        ((photo, *two, "-o", photo), 2, "need a folder"),
+        ((photo, *two, "-o", "-"), 2, "takes one result, not 2"),
+        (("-", *two, "-o", tmp_path / "out"), 2, "for one style, not 2"),
+    ]:
+        assert_one_line(run("apply", *words), code, message)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_file_whose_reader_gives_up_in_its_own_way(

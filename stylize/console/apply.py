@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -26,7 +29,7 @@ from stylize.inference.memory import parse_memory
 from stylize.inference.pipeline import Outcome, run_jobs
 from stylize.inference.restyle import Look
 from stylize.model_file import read_card
-from stylize.zoo import find_style
+from stylize.zoo import find_styles
 
 if TYPE_CHECKING:
     from stylize.inference.stylizer import Stylizer
@@ -53,7 +56,7 @@ class Means:
 
 def run_apply(
     photos: Sequence[str],
-    style: str,
+    styles: Sequence[str],
     output: str | None,
     look: Look,
     means: Means,
@@ -67,8 +70,10 @@ def run_apply(
         StylizeError: a photo could not be restyled.
     """
     budget = None if means.memory is None else parse_memory(means.memory)
-    model = find_style(style)
-    plan = plan_jobs(photos, model.stem, output, overwrite)
+    models = find_styles(styles)
+    for model in models.values():
+        read_card(model)  # a damaged one is better known before an hour of work
+    plan = plan_jobs(photos, list(models), output, overwrite)
     _say_left_out(plan.existing, plan.own_results, quiet)
     if not plan.jobs:
         return
@@ -77,9 +82,9 @@ def run_apply(
     show_library_messages(quiet)
     signal.signal(signal.SIGTERM, _interrupt)
 
-    backend = _choose_backend(means, look.size, budget, model, plan.jobs)
+    backend = _choose_backend(means, look.size, budget, models, plan.jobs)
 
-    def load() -> Stylizer:
+    def load(model: Path) -> Stylizer:
         if backend == "openvino":
             _import_openvino()
         from stylize.inference.stylizer import Stylizer
@@ -88,6 +93,7 @@ def run_apply(
 
     failures: list[Outcome] = []
     count, done = len(plan.jobs), 0
+    what = "photos" if len(models) == 1 else "pictures"
     with make_bar(quiet, total=count, leave=False, delay=BAR_DELAY, bar_format=_BAR) as bar:
 
         def report(restyled: float) -> None:
@@ -97,18 +103,26 @@ def run_apply(
             bar.update(min(restyled, count) - bar.n)
 
         try:
-            for outcome in run_jobs(load, plan.jobs, look, means.max_megapixels, report):
-                done += 1
-                if outcome.error:
-                    failures.append(outcome)
-                elif outcome.job.target:
-                    _print(str(outcome.job.target), bar)
+            for style, group in itertools.groupby(plan.jobs, attrgetter("style")):
+                first = done
+                for outcome in run_jobs(
+                    partial(load, models[style]),
+                    list(group),
+                    look,
+                    means.max_megapixels,
+                    lambda restyled, first=first: report(first + restyled),  # type: ignore[misc]
+                ):
+                    done += 1
+                    if outcome.error:
+                        failures.append(outcome)
+                    elif outcome.job.target:
+                        _print(str(outcome.job.target), bar)
         except KeyboardInterrupt:
             bar.close()
             written = done - len(failures)
-            typer.echo(f"stylize: stopped; {written} of {count} photos are done", err=True)
+            typer.echo(f"stylize: stopped; {written} of {count} {what} are done", err=True)
             raise typer.Exit(INTERRUPTED) from None
-    _say_failures(failures, count)
+    _say_failures(failures, count, what)
 
 
 def _import_openvino() -> None:
@@ -125,7 +139,11 @@ def _import_openvino() -> None:
 
 
 def _choose_backend(
-    means: Means, longer_side: int | None, budget: int | None, model: Path, jobs: Sequence[Job]
+    means: Means,
+    longer_side: int | None,
+    budget: int | None,
+    models: Mapping[str, Path],
+    jobs: Sequence[Job],
 ) -> str:
     """The backend for these photos, by the sizes of the first few."""
     if means.backend != "auto":
@@ -138,7 +156,7 @@ def _choose_backend(
                     width, height = photo.size
                 sizes.append(shrunk_sides(height, width, longer_side))
     megapixels = sum(height * width for height, width in sizes) / 1e6
-    plan, free = read_card(model).plan, free_memory()
+    plan, free = read_card(models[jobs[0].style]).plan, free_memory()
 
     def any_in_bands(precision: str) -> bool:
         return any(better_in_bands(precision, plan, sides, budget, free) for sides in sizes)
@@ -174,8 +192,8 @@ def _say_left_out(existing: int, own_results: int, quiet: bool) -> None:
         say(quiet, f"{own_results} skipped: results of stylize itself")
 
 
-def _say_failures(failures: list[Outcome], count: int) -> None:
-    """A line for each photo that failed; at the end, of several, how many.
+def _say_failures(failures: list[Outcome], count: int, what: str) -> None:
+    """A line for each photo that failed, once for all styles; at the end, of several, how many.
 
     Raises:
         StylizeError: there are failures.
@@ -184,10 +202,12 @@ def _say_failures(failures: list[Outcome], count: int) -> None:
         return
     if count == 1 and failures[0].error:
         raise failures[0].error
-    for failure in failures:  # lines, not a table: a terminal's width must not cut names off
+    lines = []  # not a table: a terminal's width must not cut names off
+    for failure in failures:
         reason = str(failure.error).removeprefix(failure.job.name).removeprefix(":").strip()
-        typer.echo(f"{failure.job.name}: {reason}", err=True)
-    raise StylizeError(f"{len(failures)} of {count} photos could not be restyled")
+        lines.append(f"{failure.job.name}: {reason}")
+    typer.echo("\n".join(dict.fromkeys(lines)), err=True)
+    raise StylizeError(f"{len(failures)} of {count} {what} could not be restyled")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

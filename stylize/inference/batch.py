@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +20,14 @@ STANDARD = "-"
 
 @dataclass(frozen=True)
 class Job:
-    """One file to restyle."""
+    """One file to restyle in one style."""
 
     source: Path | None
     """None: standard input."""
     target: Path | None
     """None: standard output."""
+    style: str
+    """Its name."""
 
     @property
     def name(self) -> str:
@@ -43,13 +46,15 @@ class Jobs:
     """Pictures that stylize itself had made."""
 
 
-def plan_jobs(words: Sequence[str], style: str, output: str | None, overwrite: bool) -> Jobs:
-    """Decide where each photo's result goes, and refuse early what could not end well.
+def plan_jobs(
+    words: Sequence[str], styles: Sequence[str], output: str | None, overwrite: bool
+) -> Jobs:
+    """Decide where each photo's results go, and refuse early what could not end well.
 
     Args:
         words: files, patterns such as `*.jpg`, folders (searched to the bottom), or `-`.
-        style: the style's name, for `photo-STYLE.jpg`.
-        output: a file for a single photo, `-`, or a folder, which is made where it is missing;
+        styles: the styles' names, for `photo-STYLE.jpg`; the jobs of each come together.
+        output: a file for a single result, `-`, or a folder, which is made where it is missing;
             a folder of photos is mirrored there.
         overwrite: whether results may replace files.
 
@@ -60,26 +65,35 @@ def plan_jobs(words: Sequence[str], style: str, output: str | None, overwrite: b
     """
     found = Jobs()
     sources = list(_sources(words, output))
-    single = len(sources) == 1 and sources[0][1] is None
+    several = len(styles) > 1
+    single = len(sources) == 1 and sources[0][1] is None and not several
+    if several and any(source is None for source, _ in sources):
+        raise UsageError(
+            f"standard input is there once, for one style, not {len(styles)}; give a file"
+        )
     if output is not None and output != STANDARD and (not single or Path(output).is_dir()):
-        make_folder(Path(output))
-    taken: dict[Path, str] = {}
+        _make_results_folder(Path(output))
+    photos = []
     for source, below in sources:
-        if source is not None and is_own_result(source):
-            if below is None:
-                raise StylizeError(f"{source} is a result of stylize itself; give the photo")
+        if source is None or not is_own_result(source):
+            photos.append((source, below))
+        elif below is None:
+            raise StylizeError(f"{source} is a result of stylize itself; give the photo")
+        else:
             found.own_results += 1
-            continue
+    taken: dict[Path, str] = {}
+    for style, (source, below) in itertools.product(styles, photos):
         target = _target(source, below, style, output, single)
         if target is None:
             if output == STANDARD and not single:
-                raise UsageError(f"-o - takes one photo, not {len(sources)}")
-            found.jobs.append(Job(source, None))
+                count = len(sources) * len(styles)
+                raise UsageError(f"-o - takes one result, not {count}; give --output FOLDER")
+            found.jobs.append(Job(source, None, style))
             continue
         if source is not None and below is not None:
             target = _distinct(target, taken, source)
             make_folder(target.parent)
-        job = Job(source, target)
+        job = Job(source, target, style)
         check_writable(target)
         if target in taken:
             raise UsageError(f"{taken[target]} and {job.name} would both become {target}")
@@ -87,7 +101,7 @@ def plan_jobs(words: Sequence[str], style: str, output: str | None, overwrite: b
         if target.exists() and source is not None and target.samefile(source):
             raise UsageError(f"{target} is the photo itself; give another --output")
         if target.exists() and not overwrite:
-            if below is None:
+            if below is None and not several:
                 raise StylizeError(f"{target} exists; give --overwrite to replace it")
             found.existing += 1
             continue
@@ -95,6 +109,12 @@ def plan_jobs(words: Sequence[str], style: str, output: str | None, overwrite: b
     for folder in dict.fromkeys(job.target.parent for job in found.jobs if job.target):
         check_folder_writable(folder)
     return found
+
+
+def _make_results_folder(folder: Path) -> None:
+    if folder.is_file() or (can_write(folder) and not folder.exists()):
+        raise UsageError(f"{folder} names one picture; several results need a folder for --output")
+    make_folder(folder)
 
 
 def _sources(words: Sequence[str], output: str | None) -> Iterator[tuple[Path | None, Path | None]]:
