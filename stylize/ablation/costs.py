@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, fields
 from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from threading import Event, Thread
 from typing import Self
@@ -97,8 +98,10 @@ def _alone(
     Ctrl-C is for the parent, which waits for the little that is left.
     """
     ignore = (signal.SIGINT, signal.SIG_IGN)
-    context = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
-    context.set_forkserver_preload([__name__])
+    context: BaseContext = get_context("spawn")
+    if "forkserver" in get_all_start_methods():
+        context = get_context("forkserver")
+        context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(1, context, signal.signal, ignore) as process:
         try:
             return process.submit(measurement, *arguments).result()
