@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import stylize
 from stylize.imaging.files import read_rgb
-from stylize.model_file import file_sha256, read_card
+from stylize.model_file import file_sha256, read_card, write_model
 from tests.conftest import (
     Run,
     Trained,
@@ -320,6 +322,34 @@ class TestTrain:
         assert done.returncode == 0, done.stderr
         assert done.stderr.count("no preview: ") == 2
         assert (tmp_path / "painting.safetensors").exists()
+
+    @pytest.mark.parametrize(
+        ("colour", "named"),
+        [([-2.0, -1.0, 0.0], "black"), ([0.2, 0.5, 0.9], "one colour (51, 128, 230)")],
+    )
+    def test_a_network_that_paints_one_colour_is_named(
+        self,
+        trained: Trained,
+        photo_folder: Path,
+        small_perceptual: Path,
+        tmp_path: Path,
+        run: Run,
+        colour: list[float],
+        named: str,
+    ) -> None:
+        tensors = load_file(trained.instance)
+        tensors["out.conv.weight"] = torch.zeros_like(tensors["out.conv.weight"])
+        tensors["out.conv.bias"] = torch.tensor(colour)
+        write_model(tmp_path / "flat.safetensors", read_card(trained.instance), tensors)
+        for start, said in ((tmp_path / "flat.safetensors", True), (trained.instance, False)):
+            done = run(
+                "train", "--style", trained.folder / "painting.png", "--content", photo_folder,
+                "--steps", 1, "--size", 32, "--style-size", 32, "--set", "width=0.25", "--quiet",
+                "--perceptual", small_perceptual, "--set", f"start={start}", "--overwrite",
+                "--set", "learning_rate=1e-9", cwd=tmp_path,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            assert (f"every picture comes out {named}; more steps" in done.stderr) == said
 
     def test_two_paintings_are_refused(self, run: Run, photo_folder: Path) -> None:
         done = run("train", "-s", "a.jpg", "-s", "b.jpg", "--content", photo_folder)

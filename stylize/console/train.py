@@ -209,7 +209,8 @@ def _describe(loss: HeldOutLoss) -> str:
 
 def _fault(pictures: list[Pixels]) -> str:
     """What is plainly wrong with restyled pictures, or nothing."""
-    if not pictures or max(int(np.ptp(picture, axis=(0, 1)).max()) for picture in pictures) > 2:
+    ranges = [picture.max(axis=(0, 1)) - picture.min(axis=(0, 1)) for picture in pictures]
+    if not ranges or int(np.max(ranges)) > 2:
         return ""
     mean = np.mean([picture.mean(axis=(0, 1)) for picture in pictures], axis=0)
     red, green, blue = (round(float(level)) for level in mean)
