@@ -15,10 +15,21 @@ import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext
 
 TIMEOUT = 300
 
 WARNINGS = "error::UserWarning"
+
+
+def fork_server() -> ForkServerContext:
+    """Processes forked from one that has imported torch, and what optimisers load of it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "torch._dynamo", __name__])
+    return context
 
 
 def call(
@@ -35,9 +46,7 @@ def call(
             text=True,
             timeout=TIMEOUT,
         )
-    context = multiprocessing.get_context("forkserver")
-    # Optimisers load the other.
-    context.set_forkserver_preload(["torch", "torch._dynamo", __name__])
+    context = fork_server()
     with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as err:
         process = context.Process(
             target=_run, args=(list(words), folder, environment, out.name, err.name)

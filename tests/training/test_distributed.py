@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import distributed
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import start_processes
 
 from stylize.config import TrainConfig
 from stylize.model_file import read_card
@@ -19,9 +20,18 @@ from stylize.networks.plan import Norm
 from stylize.networks.transformer import TransformerNet
 from stylize.training.distributed import World
 from stylize.training.trainer import Trainer
+from tests.command import fork_server
 from tests.conftest import save_picture
 
 SIZE = 2
+
+
+def in_processes(work: Callable[..., None], words: tuple[object, ...], count: int) -> None:
+    """Call `work(rank, *words)` in so many processes."""
+    method = "spawn"
+    if sys.platform == "linux":
+        method = fork_server().get_start_method()
+    start_processes(work, words, count, start_method=method)  # type: ignore[no-untyped-call]
 
 
 def join(rank: int, folder: Path, size: int = SIZE) -> World:
@@ -59,7 +69,7 @@ def descend_in_part(rank: int, norm: Norm, folder: Path) -> None:
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 def test_two_processes_descend_as_one(norm: Norm, tmp_path: Path) -> None:
     expected = descend(World(), norm)
-    spawn(descend_in_part, (norm, tmp_path), nprocs=SIZE)  # type: ignore[no-untyped-call]
+    in_processes(descend_in_part, (norm, tmp_path), SIZE)
     found = torch.load(tmp_path / "found.pt", weights_only=True)
     for name, tensor in expected.items():
         # float64 sums in another order, 2^-53 each, through 20 steps.
@@ -102,7 +112,7 @@ def test_the_trainers_gradients_are_those_of_the_whole_batch(
     found = {}
     for size in (1, SIZE):
         places = painting, photo_folder, tmp_path, size
-        spawn(first_gradients_in_part, (words, *places), nprocs=size)  # type: ignore[no-untyped-call]
+        in_processes(first_gradients_in_part, (words, *places), size)
         found[size] = torch.load(tmp_path / f"found-{size}.pt", weights_only=True)
     alone = first_gradients(World(), words, painting, photo_folder)
     assert alone.keys() == found[1].keys() == found[SIZE].keys()
