@@ -60,8 +60,8 @@ def plan_jobs(
 
     Raises:
         UsageError: a missing photo or folder, two photos with one result, a folder without output.
-        StylizeError: a result of a file given by name exists, or the file is such a result itself;
-            nothing can be written where results belong.
+        StylizeError: in one style, a result of a file given by name exists; the file is such a
+            result itself; nothing can be written where results belong.
     """
     found = Jobs()
     sources = list(_sources(words, output))
