@@ -31,7 +31,7 @@ def _forced_route(request: pytest.FixtureRequest) -> Iterator[None]:
     route.cache_clear()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     shape=st.tuples(*(st.integers(1, n) for n in (2, 5, 4, 4))),
     padding=st.integers(0, 4),
