@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from stylize.repeated_size import RepeatedSize, Run
 from stylize.training import trainer as training
 from stylize.training.distributed import World
 from stylize.training.guard import AstrayError, Guard
-from stylize.training.step import can_record
+from stylize.training.optimiser import make_optimisers
+from stylize.training.step import TrainingStep, can_record
 from stylize.training.trainer import Trainer
 from tests.conftest import save_picture
 from tests.tape import Recorder
@@ -23,8 +25,8 @@ from tests.tape import Recorder
 def config(small_perceptual: Path) -> TrainConfig:
     return TrainConfig(
         steps=8, size=64, half_size_share=0.5, style_size=48, width=0.125, ground=0.1,
-        covariance_weight=0.3, start="none", perceptual=str(small_perceptual), device="cpu",
-        warmup_steps=2, checkpoint_every=2, learning_rate=1e-2,
+        covariance_weight=0.3, content_focus=0.9, start="none", device="cpu",
+        perceptual=str(small_perceptual), warmup_steps=2, checkpoint_every=2, learning_rate=1e-2,
     )  # fmt: skip
 
 
@@ -91,6 +93,22 @@ def test_replayed_steps_give_the_bits_of_computed_ones(
     assert replayed.keys() == computed.keys()
     assert all(torch.equal(replayed[name], tensor) for name, tensor in computed.items())
     assert any(name.endswith(".step") for name in computed)  # Adam's count
+
+
+def test_a_step_takes_nothing_from_the_host(
+    config: TrainConfig, painting: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The "meta" device computes nothing, but refuses the host's tensors, and to be read there."""
+    monkeypatch.setattr(torch, "autocast", lambda *whatever, **more: nullcontext())  # knows it not
+    trainer = Trainer(config.changed({"tv_weight": 0.1}), painting, None, "test")
+    meta = torch.device("meta")
+    network, loss = trainer.network.to(meta), trainer.loss.to(meta)
+    optimisers = make_optimisers(network, "muon", 1e-3, torch.float32)
+    step = TrainingStep(network, loss, optimisers, trainer.scaler, "fp32", 1.0, World())
+    photo, places = torch.empty(2, 3, 64, 64, device=meta), torch.zeros(2, 2, device=meta).long()
+    assert step(photo, places).device == meta
+    with pytest.raises(RuntimeError, match="meta tensor"):
+        step(photo, places.cpu())
 
 
 def test_what_waits_for_the_gpu_is_not_recorded() -> None:
