@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
 
+from stylize.errors import StylizeError
 from stylize.imaging import deep
 
 AnyPixels = npt.NDArray[Any]
@@ -32,7 +33,13 @@ def to_srgb(image: Image.Image) -> Image.Image:
 
     An embedded profile is obeyed where it fits the picture; a broken one is ignored, as every
     viewer does.
+
+    Raises:
+        StylizeError: its numbers are floats, or of more than 16 bits.
     """
+    # "I" is what Pillow makes of grey with 16 bits and with 32.
+    if image.mode == "F" or (image.mode == "I" and np.ptp([0, 65535, *image.getextrema()]) > 65535):
+        raise StylizeError(f"the picture {deep.TOO_DEEP}")
     profile = image.info.get("icc_profile")
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
     if image.mode in ("I;16", "I;16L", "I;16B", "I"):

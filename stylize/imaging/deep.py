@@ -20,6 +20,12 @@ _PNG_DEPTH = 24
 
 _MM_AN_INCH = 25.4
 
+_DEEPER = ("uint", "int", "float", "double")
+"""What libvips calls channels of 32 bits and more."""
+
+TOO_DEEP = "has channels of 32 bits; save it with 16 or 8"
+"""Whether their floats end at 1 or at 255, and where white is, no such file says for sure."""
+
 LARGE_TIFF = 3_000_000_000
 """Bytes of colour beyond which a TIFF is a BigTIFF: with opacity it could pass the 4 GiB that other
 TIFFs address."""
@@ -30,6 +36,7 @@ def is_deep(source: Path | bytes) -> bool:
 
     Raises:
         OSError: the file cannot be read.
+        StylizeError: it holds channels of more bits.
     """
     if isinstance(source, bytes):
         head = source[:32]
@@ -43,9 +50,12 @@ def is_deep(source: Path | bytes) -> bool:
     import pyvips
 
     try:
-        return bool(_load(source).format == "ushort")
+        kind = _load(source).format
     except pyvips.Error:
         return False  # Pillow may still know it
+    if kind in _DEEPER:
+        raise StylizeError(TOO_DEEP)
+    return bool(kind == "ushort")
 
 
 @dataclass(frozen=True)

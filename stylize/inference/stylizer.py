@@ -93,15 +93,15 @@ class Stylizer:
         """Restyle a picture of any size.
 
         Args:
-            picture: a PIL image (any mode; transparency is kept), a numpy array (H, W, 3), uint8,
-                uint16 or float in 0..1, or a tensor (N, 3, H, W), float in 0..1.
+            picture: a PIL image (any mode of up to 16 bits; transparency is kept), a numpy array
+                (H, W, 3), uint8, uint16 or float in 0..1, or a tensor (N, 3, H, W), float in 0..1.
 
         Returns:
             The same kind and size; a PIL image is RGB, or RGBA where the picture had transparency.
 
         Raises:
             UsageError: any other kind or shape.
-            StylizeError: the memory does not suffice.
+            StylizeError: the memory does not suffice, or a PIL image has channels of 32 bits.
         """
         if isinstance(picture, Image.Image):
             return self._restyle_pil(picture)

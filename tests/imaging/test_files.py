@@ -11,6 +11,7 @@ from PIL import Image
 
 from stylize.errors import StylizeError, UsageError
 from stylize.imaging.files import find_pictures, open_picture, read_rgb
+from stylize.imaging.photo import read_photo
 from tests.conftest import SRGB, SWAPPED, make_picture, save_picture
 
 
@@ -30,9 +31,9 @@ def test_every_orientation_comes_upright(tmp_path: Path, orientation: int) -> No
     assert np.array_equal(read_rgb(path), np.asarray(upright))
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
 def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
-    path = tmp_path / ("picture.tif" if mode in ("CMYK", "F") else "picture.png")
+    path = tmp_path / ("picture.tif" if mode == "CMYK" else "picture.png")
     grey = Image.fromarray(make_picture(20, 30)).convert("L")
     if mode == "I;16":
         image = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
@@ -44,6 +45,23 @@ def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     assert pixels.dtype == np.uint8
     if mode in ("L", "RGB", "RGBA", "LA", "I;16"):
         assert np.array_equal(pixels, np.stack([np.asarray(grey)] * 3, -1))
+
+
+def test_channels_of_32_bits_are_refused(tmp_path: Path) -> None:
+    """Taken for 16 bits, or for 0 to 255, such a picture would come out white or black."""
+    grey = np.asarray(Image.fromarray(make_picture(20, 30)).convert("L"))
+    deepest = {"floats": grey / np.float32(255), "whole": grey.astype(np.int32) << 23}
+    for name, values in deepest.items():
+        path = tmp_path / f"{name}.tif"
+        Image.fromarray(values).save(path)
+        for read in (read_rgb, read_photo):
+            with pytest.raises(StylizeError, match=rf"{name}\.tif.* 32 bits; save it with 16 or 8"):
+                read(path)
+    sixteen = tmp_path / "sixteen.ppm"  # which Pillow has in 32 bits too
+    sixteen.write_bytes(b"P5 30 20 65535\n" + (grey.astype(">u2") * 257).tobytes())
+    with Image.open(sixteen) as image:
+        assert image.mode == "I"
+    assert np.array_equal(read_rgb(sixteen)[..., 0], grey)
 
 
 def test_transparency_is_kept_and_read_on_white(tmp_path: Path) -> None:

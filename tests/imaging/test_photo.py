@@ -40,6 +40,15 @@ def deep_file(path: Path, bands: int = 3, profile: bytes = b"") -> npt.NDArray[n
     return ramp
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.uint32])
+def test_colour_of_32_bits_is_refused(tmp_path: Path, kind: Any) -> None:
+    path = tmp_path / "deepest.tif"
+    pyvips.Image.new_from_array(np.ones((4, 5, 3), kind)).write_to_file(str(path))
+    for source in (path, path.read_bytes()):
+        with pytest.raises(StylizeError, match="32 bits; save it with 16 or 8"):
+            read_photo(source)
+
+
 @pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif", "avif"])
 def test_metadata_survives(tmp_path: Path, ending: str) -> None:
     exif = Image.Exif()
