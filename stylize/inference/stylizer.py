@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 AnyArray = npt.NDArray[Any]
 
+BEYOND = 1.0
+"""How far floats may leave 0..1, as they do where a picture was resized, before it is taken for a
+mistake: instance norm would make a picture of 0..255 too, and give it back in 0..1."""
+
 
 class Stylizer:
     """A loaded style. Immutable once made, so several threads may call it at once.
@@ -100,7 +104,7 @@ class Stylizer:
             The same kind and size; a PIL image is RGB, or RGBA where the picture had transparency.
 
         Raises:
-            UsageError: any other kind or shape.
+            UsageError: any other kind, shape or range.
             StylizeError: the memory does not suffice, or a PIL image has channels of 32 bits.
         """
         if isinstance(picture, Image.Image):
@@ -132,6 +136,7 @@ class Stylizer:
             raise UsageError(
                 f"an array must be uint8, uint16 or float in 0..1, not {picture.dtype}"
             )
+        _check_range(picture.min(), picture.max())
         return self.restyle(picture.astype(np.float32)).astype(picture.dtype)
 
     def _restyle_pixels(self, pixels: AnyArray, on_progress: Progress, stretch: float) -> AnyArray:
@@ -145,4 +150,11 @@ class Stylizer:
             )
         if 0 in batch.shape:
             raise UsageError(f"a picture needs at least one pixel, not {tuple(batch.shape)}")
+        if batch.device.type == "cpu":  # a GPU would have to be waited for
+            _check_range(batch.min().item(), batch.max().item())
         return self.engine.restyle_batch(batch, self.memory)
+
+
+def _check_range(least: float, most: float) -> None:
+    if not (least >= -BEYOND and most <= 1 + BEYOND):  # not a number is neither
+        raise UsageError(f"floats must be in 0..1, not {least:g} to {most:g}")

@@ -95,15 +95,26 @@ def test_one_stylizer_serves_several_threads(stylizer: Stylizer) -> None:
         (np.zeros((4, 4), np.uint8), "must be"),
         (np.zeros((4, 4, 4), np.uint8), "must be"),
         (np.zeros((4, 4, 3), np.int64), "uint16 or float"),
+        (np.linspace(0, 255, 48).reshape(4, 4, 3), "in 0..1, not 0 to 255"),
+        (np.full((4, 4, 3), np.nan, np.float32), "in 0..1, not nan"),
         (torch.zeros(3, 4, 4), "N, 3, H, W"),
         (torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "must be float"),
         (torch.zeros(1, 3, 0, 4), "at least one pixel"),
+        (torch.full((1, 3, 4, 4), 255.0), "in 0..1, not 255 to 255"),
         ("photo.jpg", "not str"),
     ],
 )
 def test_other_kinds_are_refused(stylizer: Stylizer, picture: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         stylizer(picture)  # type: ignore[call-overload]
+
+
+def test_floats_may_leave_their_range_as_resizing_has_them(stylizer: Stylizer) -> None:
+    picture = make_picture(12, 16) / np.float32(255) * 1.2 - 0.1
+    restyled = stylizer(picture)
+    assert restyled.dtype == np.float32
+    assert restyled.min() >= 0
+    assert restyled.max() <= 1
 
 
 def test_batch_norm_uses_its_running_statistics(trained: Trained) -> None:
