@@ -5,7 +5,8 @@
 Prints, layer by layer, the covariances' part in the painting's Gram matrices, by sums of squares;
 then for each model, by the loss network that ships, the held-out loss and what it misses: of the
 painting's covariances, in parts of them, added up over the four layers; and of the photos' details,
-the content loss at half of the resolution with flat places counted a tenth. Markdown.
+the content loss at half of the resolution with flat places counted a tenth. Last, on the same
+pictures, the patches: the variance of colours that the photos do not tell, of 0 to 1. Markdown.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from stylize.networks.perceptual import (
     PerceptualNet,
     load_perceptual,
 )
+from stylize.prices import unasked_colours
 from stylize.training.data import load_style, split_content
 
 LAYERS = DEFAULT_STYLE_LAYERS["vgg19"]
@@ -54,22 +56,23 @@ def details_missed(found: Tensor, wanted: Tensor, photo: Tensor) -> Tensor:
 def measure_model(
     name: str, network: PerceptualNet, painting: Tensor, photos: Sequence[Source]
 ) -> tuple[HeldOutLoss, list[float]]:
-    """The held-out loss, and the means over the same pictures of what is missed."""
+    """The held-out loss, and the means over the same pictures of what is missed, and patches."""
     restyle = stylize.load(name, precision="fp32", backend="torch")
     wanted = style_targets(network, painting, LAYERS, covariance_matrix)
-    missed: list[Tensor] = []  # (2,) each
+    faults: list[Tensor] = []  # (3,) each
 
     def observed(photo: Tensor) -> Tensor:
         restyled: Tensor = restyle(photo)
         found = network(restyled.clamp(0, 1), (*LAYERS, FINE))
         details = details_missed(found[FINE], network(photo, [FINE])[FINE], photo)
-        missed.append(torch.stack([covariances_missed(found, wanted), details]))
+        patches = unasked_colours(restyled, photo)
+        faults.append(torch.stack([covariances_missed(found, wanted), details, patches]))
         return restyled
 
     loss = measure(
         observed, held_out_loss(network, style_targets(network, painting, LAYERS)), photos
     )
-    return loss, torch.stack(missed).mean(0).tolist()
+    return loss, torch.stack(faults).mean(0).tolist()
 
 
 def main() -> None:
@@ -89,13 +92,13 @@ def main() -> None:
     if not arguments.models:
         return
     _, photos = split_content(arguments.content, seed=0)
-    print("| model | content | style | total | covariances missed | details missed |")
-    print("|---|---:|---:|---:|---:|---:|")
+    print("| model | content | style | total | covariances missed | details missed | patches |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
     for name in arguments.models:
-        loss, missed = measure_model(name, network, painting, photos)
+        loss, faults = measure_model(name, network, painting, photos)
         losses = f"{loss.content:.3f} | {loss.style:.3f} | {loss.total:.3f}"
-        brush, details = missed
-        print(f"| {name} | {losses} | {brush:.2f} | {details:.3f} |", flush=True)
+        brush, details, patches = faults
+        print(f"| {name} | {losses} | {brush:.2f} | {details:.3f} | {patches:.4f} |", flush=True)
 
 
 if __name__ == "__main__":

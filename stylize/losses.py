@@ -35,6 +35,7 @@ from stylize.prices import (
     flatness,
     lattice_energy,
     total_variation,
+    unasked_colours,
 )
 
 Units = Literal["normalised", "paper"]
@@ -157,7 +158,7 @@ class LossTerms:
     content: Tensor
     style: Tensor
     regularisation: Tensor
-    """Total variation, that of flat areas, lattice energy, edge tint, and what leaves 0..1."""
+    """Total variation, that of flat areas, patches, lattice energy, edge tint, what leaves 0..1."""
     tint: Tensor
     """(4, strips, 3): this batch's `edge_tint`, without a derivative."""
 
@@ -202,6 +203,7 @@ class PerceptualLoss(nn.Module):
             they have a weight.
         covariance_weight: factor of their distance beside that of the Gram matrices.
         content_focus: how much less a place counts in the content loss where the photo is flat.
+        patch_weight: factor of the areas' colours that the photo does not ask for.
     """
 
     def __init__(
@@ -220,6 +222,7 @@ class PerceptualLoss(nn.Module):
         covariances: Mapping[str, Tensor] | None = None,
         covariance_weight: float = 0.0,
         content_focus: float = 0.0,
+        patch_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.network = network
@@ -236,6 +239,7 @@ class PerceptualLoss(nn.Module):
         self.units: Units = units
         self.covariance_weight = covariance_weight
         self.content_focus = content_focus
+        self.patch_weight = patch_weight
         for layer, target in targets.items():
             self.register_buffer(f"gram_{layer}", target)
         for layer, target in (covariances or {}).items():
@@ -281,6 +285,7 @@ class PerceptualLoss(nn.Module):
             self.style_weight * style,
             self.tv_weight * total_variation(shown)
             + self.flat_weight * flat_variation(shown, photo)
+            + self.patch_weight * unasked_colours(shown, photo)
             + self.lattice_weight * lattice_energy(shown)
             + self.edge_weight * lasting
             + self.gamut_weight * (restyled.float() - shown).square().mean(),

@@ -13,10 +13,12 @@ _PAINTED: dict[str, Any] = {
     "content_layers": ("relu2_1", "relu3_1"),
     "content_weight": 0.6,
     "content_focus": 0.9,
+    "patch_weight": 10.0,
 }
 """What every preset sets: Gram matrices alone change a photo's colours and leave out the brush,
-without a ground calm areas get one stroke over and over, and faces lose their features where
-content counts everywhere alike, at a quarter of the resolution (docs/training.md)."""
+without a ground calm areas get one stroke over and over, faces lose their features where content
+counts everywhere alike, at a quarter of the resolution, and patches of colour lie where the photo
+has none (docs/training.md)."""
 
 _CPU: dict[Preset, dict[str, Any]] = {
     # A minute on two cores with AVX-512, measuring and importing included (less on a fast one, 50 s

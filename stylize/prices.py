@@ -75,6 +75,51 @@ def _squared_steps(picture: Tensor) -> Tensor:
     return down.square() + right.square()
 
 
+AREA = 16
+"""Side in pixels of the areas whose mean colours are held against the photo's, each half over the
+next: some two strokes. What varies within is a painting's brush, and free."""
+
+CALM = 1e-3
+"""Variance of a photo's areas, in each colour, that counts half as something to paint from. Flat
+skies: 1e-5 to 1e-3; most photos: 3e-2 and more."""
+
+
+def unasked_colours(picture: Tensor, photo: Tensor) -> Tensor:
+    """Variance of areas' colours that the photo's colours do not tell: patches in a calm sky.
+
+    A painting of blue and yellow asks for both in every picture. Where a photo gives no reason for
+    either, a network puts them down by chance, in patches that are taken for things. So the mean
+    colours of areas are predicted from the photo's, by the linear map that does it best in each
+    picture (ridge regression), and what that misses is the price: whatever colours become, they are
+    to become alike wherever the photo is alike, and what else the painting asks for must come
+    within areas, as strokes.
+
+    Args:
+        picture, photo: (N, 3, H, W).
+
+    Returns:
+        A scalar, float32, of the range squared.
+    """
+    side = min(AREA, *picture.shape[-2:])
+    painted, asked = (
+        F.avg_pool2d(x.float(), side, stride=max(1, side // 2)).flatten(2) for x in (picture, photo)
+    )  # (N, 3, areas)
+    painted, asked = (x - x.mean(2, keepdim=True) for x in (painted, asked))
+    # Of the best map, a change in it changes nothing: it needs no derivative.
+    predicted = _best_map(asked, painted.detach()) @ asked
+    return (painted - predicted).square().mean()
+
+
+def _best_map(known: Tensor, wanted: Tensor) -> Tensor:
+    """(N, 3, P), (N, C, P), both without their means -> (N, C, 3), by ridge regression."""
+    count = known.shape[2]
+    # Inverted by hand, as solvers on a GPU wait for it, and a recorded step must not.
+    a, b, c = (known @ known.mT / count + CALM * torch.eye(3, device=known.device)).unbind(1)
+    across = torch.stack([torch.linalg.cross(*pair) for pair in ((b, c), (c, a), (a, b))], 2)
+    volume = (a * across[..., 0]).sum(1)
+    return (wanted @ known.mT / count) @ (across / volume[:, None, None])
+
+
 LATTICE = 4
 """Pixels between neighbours at the transformer network's coarsest resolution."""
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stylize.prices import (
+    CALM,
     EDGE_STRIPS,
     edge_tint,
     flat_variation,
     lattice_energy,
     total_variation,
+    unasked_colours,
 )
 
 
@@ -35,6 +38,51 @@ def test_flat_variation_minds_what_the_photo_does_not_ask_for() -> None:
     assert flat_variation(hatching, half).item() == pytest.approx(plain / 2, rel=0.2)
     assert flat_variation(flat, busy).item() == 0.0
     assert flat_variation(torch.ones(1, 3, 1, 1), torch.ones(1, 3, 1, 1)).item() == 0.0
+
+
+def test_colours_that_the_photo_tells_are_free() -> None:
+    torch.manual_seed(0)
+    photo = F.interpolate(torch.rand(2, 3, 6, 8), scale_factor=32, mode="bicubic").clamp(0, 1)
+    other = torch.einsum("dc,nchw->ndhw", torch.randn(3, 3), photo) + 0.3
+    # Ridge regression misses a map's part along a direction of variance v by CALM / (CALM + v).
+    areas = F.avg_pool2d(photo, 16, 8).flatten(2)
+    least = torch.stack([torch.cov(one, correction=0) for one in areas])
+    part = (CALM / (CALM + torch.linalg.eigvalsh(least)[:, 0])).max().item()
+    assert part < 0.1
+    variance = F.avg_pool2d(other, 16, 8).flatten(2).var(2, correction=0).mean().item()
+    assert unasked_colours(other, photo).item() < part**2 * variance
+    strokes = torch.rand(1, 3, 2, 2).repeat(1, 1, 96, 128)  # alike in all areas
+    assert unasked_colours(strokes, photo[:1]).item() == pytest.approx(0, abs=1e-9)
+
+
+def test_patches_that_the_photo_does_not_tell_cost_their_variance() -> None:
+    torch.manual_seed(0)
+    patches = F.interpolate(torch.rand(2, 3, 4, 5), scale_factor=40)
+    areas = F.avg_pool2d(patches, 16, 8).flatten(2)
+    variance = areas.var(2, correction=0).mean().item()
+    flat = torch.full_like(patches, 0.7)
+    assert unasked_colours(patches, flat).item() == pytest.approx(variance, rel=1e-5)
+    # A gradient of a sky's strength excuses next to nothing.
+    sky = flat + torch.linspace(0, 0.03, 200)
+    assert unasked_colours(patches, sky).item() > 0.8 * variance
+    assert unasked_colours(patches, patches).item() < 0.01 * variance
+
+
+@given(height=st.integers(1, 70), width=st.integers(1, 70), seed=st.integers(0, 99))
+def test_unasked_colours_are_what_a_solver_leaves(height: int, width: int, seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    picture, photo = torch.rand(2, 2, 3, height, width, generator=random)
+    side = min(16, height, width)
+    painted, asked = (
+        F.avg_pool2d(x.double(), side, max(1, side // 2)).flatten(2) for x in (picture, photo)
+    )
+    painted, asked = (x - x.mean(2, keepdim=True) for x in (painted, asked))
+    count = asked.shape[2]
+    ridge = asked @ asked.mT / count + CALM * torch.eye(3, dtype=torch.float64)
+    slope = torch.linalg.solve(ridge, asked @ painted.mT / count).mT
+    expected = (painted - slope @ asked).square().mean().item()
+    # The smallest pivot is CALM, others are up to 0.1: float32's 6e-8 grows a hundredfold.
+    assert unasked_colours(picture, photo).item() == pytest.approx(expected, rel=1e-4, abs=1e-8)
 
 
 def test_lattice_energy_tells_a_grid_from_texture() -> None:

@@ -39,4 +39,5 @@ def make_loss(config: TrainConfig, perceptual: PerceptualNet, painting: Tensor) 
         style_targets(perceptual, painting, style_layers, covariance_matrix),
         config.covariance_weight,
         config.content_focus,
+        config.patch_weight * config.price_factor,
     )

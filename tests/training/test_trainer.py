@@ -174,11 +174,12 @@ def test_the_time_left_counts_both_sizes(
 def test_a_stronger_style_pays_higher_prices(
     config: TrainConfig, painting: Path, photo_folder: Path
 ) -> None:
-    settings = {"style_strength": 10, "flat_weight": 2, "lattice_weight": 3, "edge_weight": 4}
+    prices = {"flat_weight": 2, "patch_weight": 5, "lattice_weight": 3, "edge_weight": 4}
+    settings = {"style_strength": 10} | prices
     loss = Trainer(config.changed(settings), painting, photo_folder, "test").loss
     assert loss.style_weight == 10
-    found = (loss.flat_weight, loss.lattice_weight, loss.edge_weight)
-    assert found == pytest.approx((6, 9, 12))
+    found = (loss.flat_weight, loss.patch_weight, loss.lattice_weight, loss.edge_weight)
+    assert found == pytest.approx((6, 15, 9, 12))
     assert (loss.content_weight, loss.gamut_weight) == (config.content_weight, config.gamut_weight)
 
 
