@@ -28,9 +28,11 @@ Written from the files' own metadata by `python scripts/make_cards.py`. What all
   0.15, as the cards' last lines tell; then, from the files that shipped so, on the ground of today,
   of 0.25: `--preset best --steps 1200 --set half_size_share=0.65 --set start=BEFORE.safetensors
   --seed 1`, 2,000 steps for The Starry Night and its twin; the twins with `--set norm=batch`.
-- Last, from those, by the presets' content loss of today, which minds faces: 600 to 800 steps with
+- From those, by the presets' content loss of today, which minds faces: 600 to 800 steps with
   `--seed 2`, all else the same. The Starry Night and its twin had `content_weight=0.4`, and then
   2,000 steps more so with `--seed 3`.
+- Last, with the price for patches, `patch_weight=10`: 400 steps with `--seed 4`, 800 for The Starry
+  Night and its twin. The Scream, its twin, The Shipwreck and the mosaic have not had these yet.
 - The glass mosaic learned the picture that `scripts/make_mosaic.py` makes of Composition VII: first
   `--preset standard` on generated pictures, begun from the nearest style, then on the photographs,
   `--preset best --steps 1250`, begun from that; half an hour each, on a CPU without bf16. Then
