@@ -82,7 +82,10 @@ def test_unasked_colours_are_what_a_solver_leaves(height: int, width: int, seed:
     slope = torch.linalg.solve(ridge, asked @ painted.mT / count).mT
     expected = (painted - slope @ asked).square().mean().item()
     # The smallest pivot is CALM, others are up to 0.1: float32's 6e-8 grows a hundredfold.
-    assert unasked_colours(picture, photo).item() == pytest.approx(expected, rel=1e-4, abs=1e-8)
+    found = unasked_colours(picture, photo)
+    assert found.item() == pytest.approx(expected, rel=1e-4, abs=1e-8)
+    with torch.autocast("cpu", torch.bfloat16):  # in which training calls it
+        assert unasked_colours(picture, photo) == found
 
 
 def test_lattice_energy_tells_a_grid_from_texture() -> None:
