@@ -19,6 +19,7 @@ from stylize.losses import (
     style_targets,
 )
 from stylize.networks.perceptual import load_perceptual
+from stylize.prices import unasked_colours
 
 
 def test_gram_matrix_is_the_mean_of_outer_products() -> None:
@@ -245,6 +246,16 @@ def test_the_painting_itself_has_no_style_loss(small_perceptual: Path) -> None:
     assert terms.style.item() == 0.0
     assert terms.content.item() == 0.0
     assert terms.total.item() == 0.0
+
+
+def test_patches_have_their_price(small_perceptual: Path) -> None:
+    network = load_perceptual(str(small_perceptual))
+    targets = style_targets(network, torch.rand(1, 3, 40, 40), ["relu1_2"])
+    photo, restyled = torch.rand(2, 1, 3, 48, 48)
+    terms = PerceptualLoss(network, targets, ["relu2_2"], patch_weight=3.0)(restyled, photo)
+    patches = unasked_colours(restyled, photo)
+    assert patches > 0
+    torch.testing.assert_close(terms.regularisation, 3 * patches)
 
 
 def test_weights_and_gradients_reach_every_term(small_perceptual: Path) -> None:

@@ -37,8 +37,7 @@ def to_srgb(image: Image.Image) -> Image.Image:
     Raises:
         StylizeError: its numbers are floats, or of more than 16 bits.
     """
-    # "I" is what Pillow makes of grey with 16 bits and with 32.
-    if image.mode == "F" or (image.mode == "I" and np.ptp([0, 65535, *image.getextrema()]) > 65535):
+    if image.mode == "F" or (image.mode == "I" and not _has_16_bits(image)):
         raise StylizeError(f"the picture {deep.TOO_DEEP}")
     profile = image.info.get("icc_profile")
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
@@ -58,6 +57,12 @@ def to_srgb(image: Image.Image) -> Image.Image:
     if alpha is not None:
         image.putalpha(alpha)
     return image
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    """Whether a picture of mode "I", in which Pillow has grey of 16 bits and of 32, is of 16."""
+    levels = np.asarray(image)
+    return bool(levels.min() >= 0 and levels.max() < 1 << 16)
 
 
 def is_rgb_profile(profile: bytes | None) -> bool:
