@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from stylize.paths import shipped, user_styles
 
 SUFFIX = ".safetensors"
 DEFAULT_STYLE = "starry_night"
+FOREIGN = frozenset({".pth", ".pt", ".model"})
+"""Endings of other programs' models."""
+
 ALL = "all"
 """Stands for every style."""
 
@@ -45,7 +49,8 @@ def find_style(name_or_path: str | Path) -> Path:
         name_or_path: a name from `list_styles`, or the path of a model file.
 
     Raises:
-        UsageError: there is none, with the nearest name where one is near.
+        UsageError: there is none, with the nearest name where one is near; or it is a painting or
+            another program's model, with the command that makes a style of it.
 
     Example:
         >>> find_style("starry_nihgt")
@@ -53,17 +58,27 @@ def find_style(name_or_path: str | Path) -> Path:
         stylize.errors.UsageError: no style 'starry_nihgt'; did you mean starry_night?
     """
     text = str(name_or_path)
-    if text.endswith(SUFFIX) or Path(text).parent != Path():
-        path = Path(text).expanduser()
-        if path.is_file():
-            return path
-        raise UsageError(f"no such model file: {text}")
+    path = Path(text).expanduser()
     styles = {style.name: style.path for style in list_styles()}
     if text in styles:
         return styles[text]
+    if path.is_file():
+        if path.suffix not in (SUFFIX, ""):
+            raise UsageError(f"{text} is no trained style; {_how_to_become_one(path)}")
+        return path
+    if path.suffix == SUFFIX or path.parent != Path():
+        raise UsageError(f"no such model file: {text}")
     close = difflib.get_close_matches(text, styles, n=1)
     hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(styles) or 'none'}"
     raise UsageError(f"no style {text!r}; {hint}")
+
+
+def _how_to_become_one(path: Path) -> str:
+    """What to do with a file that was given for a style."""
+    quoted = shlex.quote(str(path))
+    if path.suffix.lower() in FOREIGN:
+        return f"take it over with: stylize import {quoted}"
+    return f"learn a painting with: stylize train --style {quoted}"
 
 
 def find_styles(names_or_paths: Sequence[str]) -> dict[str, Path]:

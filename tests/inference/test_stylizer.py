@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,9 +129,15 @@ def test_batch_norm_uses_its_running_statistics(trained: Trained) -> None:
     torch.testing.assert_close(together[:1], stylizer(picture), atol=1e-5, rtol=1e-4)
 
 
-def test_unknown_devices_and_styles() -> None:
+def test_unknown_devices_and_styles(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no style 'stary_night'"):
         stylize.load("stary_night")
+    for name, command in (("my painting.jpg", "train --style"), ("mosaic.pth", "import")):
+        path = tmp_path / name
+        path.touch()
+        advice = re.escape(f"stylize {command} {shlex.quote(str(path))}")
+        with pytest.raises(UsageError, match=advice):
+            stylize.load(path)
     for device in ("gpu", "cuda:99", "xpu"):
         with pytest.raises(UsageError, match="device"):
             stylize.load(device=device)
