@@ -6,7 +6,8 @@ Prints, layer by layer, the covariances' part in the painting's Gram matrices, b
 then for each model, by the loss network that ships, the held-out loss and what it misses: of the
 painting's covariances, in parts of them, added up over the four layers; and of the photos' details,
 the content loss at half of the resolution with flat places counted a tenth. Last, on the same
-pictures, the patches: the variance of colours that the photos do not tell, of 0 to 1. Markdown.
+pictures, the patches: the variance of colours that the photos do not tell, of 0 to 1. Each model is
+held against the painting as it learned it, softened or not (`style_grit`). Markdown.
 """
 
 from __future__ import annotations
@@ -54,11 +55,12 @@ def details_missed(found: Tensor, wanted: Tensor, photo: Tensor) -> Tensor:
 
 
 def measure_model(
-    name: str, network: PerceptualNet, painting: Tensor, photos: Sequence[Source]
+    name: str, network: PerceptualNet, painting: Path, photos: Sequence[Source]
 ) -> tuple[HeldOutLoss, list[float]]:
     """The held-out loss, and the means over the same pictures of what is missed, and patches."""
     restyle = stylize.load(name, precision="fp32", backend="torch")
-    wanted = style_targets(network, painting, LAYERS, covariance_matrix)
+    learned = load_style(painting, STYLE_SIZE, restyle.card.settings.get("style_grit", 0.0))
+    wanted = style_targets(network, learned, LAYERS, covariance_matrix)
     faults: list[Tensor] = []  # (3,) each
 
     def observed(photo: Tensor) -> Tensor:
@@ -70,7 +72,7 @@ def measure_model(
         return restyled
 
     loss = measure(
-        observed, held_out_loss(network, style_targets(network, painting, LAYERS)), photos
+        observed, held_out_loss(network, style_targets(network, learned, LAYERS)), photos
     )
     return loss, torch.stack(faults).mean(0).tolist()
 
@@ -95,7 +97,7 @@ def main() -> None:
     print("| model | content | style | total | covariances missed | details missed | patches |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for name in arguments.models:
-        loss, faults = measure_model(name, network, painting, photos)
+        loss, faults = measure_model(name, network, arguments.painting, photos)
         losses = f"{loss.content:.3f} | {loss.style:.3f} | {loss.total:.3f}"
         brush, details, patches = faults
         print(f"| {name} | {losses} | {brush:.2f} | {details:.3f} | {patches:.4f} |", flush=True)

@@ -58,6 +58,9 @@ class TrainConfig:
 
     style_size: int = 512
     """Shorter side of the painting in pixels, 32 to 4096; larger means larger strokes."""
+    style_grit: float = 0.0
+    """The most grit, detail of a pixel or two, that the painting is learned with, of 0..1, where
+    photos have 0.03; a sharper scan is softened until it has that. Presets choose; 0: as it is."""
     style_strength: float = 1.0
     """How much style against content: 0 gives the photo back, more paints more boldly."""
     covariance_weight: float = 0.0
@@ -177,6 +180,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("half_size_share", 0, 1),
     ("seed", 0, 2**63 - 1),
     ("style_size", 32, 4096),
+    ("style_grit", 0, 1),
     ("style_strength", 0, 1e12),
     ("covariance_weight", 0, 1e12),
     ("content_weight", 0, 1e12),

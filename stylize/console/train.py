@@ -23,6 +23,7 @@ from stylize.console.bars import (
 from stylize.errors import StylizeError
 from stylize.held_out import HeldOutLoss
 from stylize.imaging.files import Pixels
+from stylize.imaging.grit import grit
 from stylize.imaging.sheet import contact_sheet
 from stylize.imaging.write import write_picture
 from stylize.safe_write import check_folder_writable, make_folder
@@ -32,6 +33,7 @@ from stylize.training.checkpoint import (
     has_checkpoint,
     save_checkpoint,
 )
+from stylize.training.data import load_painting
 from stylize.training.distributed import join_world
 from stylize.training.forecast import seconds_left
 from stylize.training.result import preview, save_model
@@ -130,6 +132,13 @@ def _introduce(trainer: Trainer, quiet: bool) -> None:
         say(quiet, f"{generated} generated pictures, for want of photos; {PHOTOS_DO_BETTER}")
     elif generated:
         say(quiet, f"{count} photos are few: {generated} generated pictures are mixed in")
+    scan = grit(load_painting(trainer.painting, config.style_size))
+    if scan > config.style_grit > 0:
+        say(
+            quiet,
+            f"a scan with more grit than brushes leave, {scan:.2f}: softened to "
+            f"{config.style_grit:g}; --set style_grit=0 learns it as it is",
+        )
     start = trainer.start["name"] if trainer.start else "random weights"
     say(
         quiet,

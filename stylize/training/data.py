@@ -17,6 +17,7 @@ from stylize.errors import StylizeError
 from stylize.held_out import split
 from stylize.imaging.files import Pixels, find_pictures, read_rgb
 from stylize.imaging.geometry import resize_shorter_side
+from stylize.imaging.grit import soften
 from stylize.imaging.synthetic import Source, Synthetic, read_source
 from stylize.imaging.tensors import to_tensor
 from stylize.losses import MAX_SHIFT
@@ -161,8 +162,8 @@ class PhotoSampler:
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.paths))
 
 
-def load_style(path: Path, shorter_side: int) -> Tensor:
-    """The painting as (1, 3, H, W), float32 in 0..1, its shorter side resized to `shorter_side`.
+def load_painting(path: Path, shorter_side: int) -> Pixels:
+    """A painting with its shorter side resized to so many pixels.
 
     Of a scroll, longer than LONGEST times its shorter side, the middle.
     """
@@ -170,7 +171,18 @@ def load_style(path: Path, shorter_side: int) -> Tensor:
     longest = LONGEST * min(painting.shape[:2])
     top, left = (max(0, side - longest) // 2 for side in painting.shape[:2])
     middle = painting[top : top + longest, left : left + longest]
-    return to_tensor([resize_shorter_side(middle, shorter_side)])
+    return resize_shorter_side(middle, shorter_side)
+
+
+def load_style(path: Path, shorter_side: int, most_grit: float = 0.0) -> Tensor:
+    """The painting as it is learned: (1, 3, H, W), float32 in 0..1.
+
+    Args:
+        path, shorter_side: as for `load_painting`.
+        most_grit: what it is softened to if it has more (`stylize.imaging.grit`); 0: as it is.
+    """
+    painting = load_painting(path, shorter_side)
+    return to_tensor([soften(painting, most_grit) if most_grit else painting])
 
 
 def _crop(photo: Pixels, size: int, random: np.random.Generator) -> Pixels:

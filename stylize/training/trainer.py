@@ -102,11 +102,11 @@ class Trainer:
             f"a painting of {config.style_size} px and {self.perceptual.name}",
             "give a smaller --style-size",
         ):
-            style_image = load_style(painting, config.style_size).to(self.device)
+            style_image = load_style(painting, config.style_size, config.style_grit).to(self.device)
             self.loss = make_loss(config, self.perceptual, style_image)
         self.held_out_targets = style_targets(
             self.perceptual,
-            load_style(painting, STYLE_SIZE).to(self.device),
+            load_style(painting, STYLE_SIZE, config.style_grit).to(self.device),
             DEFAULT_STYLE_LAYERS[self.perceptual.architecture],
         )
 

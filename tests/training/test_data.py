@@ -12,8 +12,10 @@ from PIL import Image
 
 from stylize.errors import StylizeError
 from stylize.imaging.files import find_pictures
+from stylize.imaging.grit import grit, soften
+from stylize.imaging.tensors import to_pixels
 from stylize.networks.ground import GROUND_PERIOD
-from stylize.training.data import PhotoSampler, load_style
+from stylize.training.data import PhotoSampler, load_painting, load_style
 from tests.conftest import save_picture
 
 
@@ -84,6 +86,16 @@ def test_the_first_steps_may_have_half_the_size(photo_folder: Path) -> None:
 def test_the_painting_keeps_its_proportions(tmp_path: Path) -> None:
     painting = load_style(save_picture(tmp_path / "painting.png", 100, 150), 64)
     assert painting.shape == (1, 3, 64, 96)
+
+
+def test_a_gritty_scan_is_softened_before_it_is_learned(tmp_path: Path) -> None:
+    path = tmp_path / "painting.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    plain, soft = load_painting(path, 64), to_pixels(load_style(path, 64, 0.04))[0]
+    assert grit(plain) > 0.04
+    assert np.array_equal(soft, soften(plain, 0.04))
+    assert np.array_equal(to_pixels(load_style(path, 64))[0], plain)
 
 
 def test_of_a_scroll_the_middle_is_taken(tmp_path: Path) -> None:
