@@ -136,7 +136,7 @@ def _introduce(trainer: Trainer, quiet: bool) -> None:
     if scan > config.style_grit > 0:
         say(
             quiet,
-            f"a scan with more grit than brushes leave, {scan:.2f}: softened to "
+            f"the painting has more grit than photos have, {scan:.3f}, and is softened to "
             f"{config.style_grit:g}; --set style_grit=0 learns it as it is",
         )
     start = trainer.start["name"] if trainer.start else "random weights"
