@@ -6,8 +6,9 @@ Prints, layer by layer, the covariances' part in the painting's Gram matrices, b
 then for each model, by the loss network that ships, the held-out loss and what it misses: of the
 painting's covariances, in parts of them, added up over the four layers; and of the photos' details,
 the content loss at half of the resolution with flat places counted a tenth. Last, on the same
-pictures, the patches: the variance of colours that the photos do not tell, of 0 to 1. Each model is
-held against the painting as it learned it, softened or not (`style_grit`). Markdown.
+pictures, the patches, the variance of colours that the photos do not tell, of 0 to 1, and the grit,
+their detail of a pixel or two (`stylize.imaging.grit`). Each model is held against the painting as
+it learned it, softened or not (`style_grit`). Markdown.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from torch import Tensor
 
 import stylize
 from stylize.held_out import STYLE_SIZE, HeldOutLoss, held_out_loss, measure
+from stylize.imaging.grit import grit
 from stylize.imaging.synthetic import Source
+from stylize.imaging.tensors import to_pixels
 from stylize.losses import (
     content_loss,
     covariance_matrix,
@@ -57,18 +60,19 @@ def details_missed(found: Tensor, wanted: Tensor, photo: Tensor) -> Tensor:
 def measure_model(
     name: str, network: PerceptualNet, painting: Path, photos: Sequence[Source]
 ) -> tuple[HeldOutLoss, list[float]]:
-    """The held-out loss, and the means over the same pictures of what is missed, and patches."""
+    """The held-out loss, and the means over the same pictures of what is missed, patches, grit."""
     restyle = stylize.load(name, precision="fp32", backend="torch")
     learned = load_style(painting, STYLE_SIZE, restyle.card.settings.get("style_grit", 0.0))
     wanted = style_targets(network, learned, LAYERS, covariance_matrix)
-    faults: list[Tensor] = []  # (3,) each
+    faults: list[Tensor] = []  # (4,) each
 
     def observed(photo: Tensor) -> Tensor:
         restyled: Tensor = restyle(photo)
         found = network(restyled.clamp(0, 1), (*LAYERS, FINE))
         details = details_missed(found[FINE], network(photo, [FINE])[FINE], photo)
         patches = unasked_colours(restyled, photo)
-        faults.append(torch.stack([covariances_missed(found, wanted), details, patches]))
+        dirt = torch.tensor(grit(to_pixels(restyled)[0]))
+        faults.append(torch.stack([covariances_missed(found, wanted), details, patches, dirt]))
         return restyled
 
     loss = measure(
@@ -94,13 +98,14 @@ def main() -> None:
     if not arguments.models:
         return
     _, photos = split_content(arguments.content, seed=0)
-    print("| model | content | style | total | covariances missed | details missed | patches |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    missed = "covariances missed | details missed"
+    print(f"| model | content | style | total | {missed} | patches | grit |\n|---|{7 * '---:|'}")
     for name in arguments.models:
         loss, faults = measure_model(name, network, arguments.painting, photos)
         losses = f"{loss.content:.3f} | {loss.style:.3f} | {loss.total:.3f}"
-        brush, details, patches = faults
-        print(f"| {name} | {losses} | {brush:.2f} | {details:.3f} | {patches:.4f} |", flush=True)
+        brush, details, patches, dirt = faults
+        rest = f"{details:.3f} | {patches:.4f} | {dirt:.3f}"
+        print(f"| {name} | {losses} | {brush:.2f} | {rest} |", flush=True)
 
 
 if __name__ == "__main__":
