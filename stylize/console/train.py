@@ -132,12 +132,12 @@ def _introduce(trainer: Trainer, quiet: bool) -> None:
         say(quiet, f"{generated} generated pictures, for want of photos; {PHOTOS_DO_BETTER}")
     elif generated:
         say(quiet, f"{count} photos are few: {generated} generated pictures are mixed in")
-    scan = grit(load_painting(trainer.painting, config.style_size))
-    if scan > config.style_grit > 0:
+    most = config.style_grit
+    if most and (scan := grit(load_painting(trainer.painting, config.style_size))) > most:
         say(
             quiet,
-            f"the painting has more grit than photos have, {scan:.3f}, and is softened to "
-            f"{config.style_grit:g}; --set style_grit=0 learns it as it is",
+            f"the painting has more grit than photos have, {scan:.3f}, so it is softened to "
+            f"{most:g}; --set style_grit=0 learns it as it is",
         )
     start = trainer.start["name"] if trainer.start else "random weights"
     say(
