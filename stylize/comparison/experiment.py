@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from stylize.errors import StylizeError
@@ -17,6 +18,10 @@ from stylize.imaging.geometry import shrink_to
 from stylize.imaging.synthetic import Source, read_source
 from stylize.inference.stylizer import Stylizer
 from stylize.networks.perceptual import CONVOLUTIONS, SLIM, PerceptualNet, load_perceptual
+
+ROUNDING = 1e-2
+"""Of Gram matrices, by which those of one painting may differ between machines and precisions; a
+softened scan's differ by a quarter and more."""
 
 SHOWN_SIDE = 512
 """Longer side in pixels of the pictures that are shown, and timed."""
@@ -55,6 +60,8 @@ class Comparison:
     perceptual: str
     """Name of the loss network, or empty."""
     device: str
+    one_painting: bool
+    """Whether all losses are against one painting, so that they can be compared."""
     skipped: dict[Source, str] = field(default_factory=dict)
     """Photos that could not be read, and why."""
 
@@ -102,8 +109,23 @@ def compare_models(
             stylizers, labels, losses, seconds, strict=True
         )
     ]
+    measured = [one for one, (loss, _) in zip(stylizers, losses, strict=True) if loss]
     return Comparison(
-        models, rows, _described(network, stylizers), stylizers[0].engine.device, skipped
+        models,
+        rows,
+        _described(network, stylizers),
+        stylizers[0].engine.device,
+        _learned_one_painting(measured),
+        skipped,
+    )
+
+
+def _learned_one_painting(stylizers: Sequence[Stylizer]) -> bool:
+    """Whether all have the same targets, but for how they were computed; softened or not counts."""
+    return all(
+        np.linalg.norm(gram - stylizers[0].targets[layer]) <= ROUNDING * np.linalg.norm(gram)
+        for one in stylizers[1:]
+        for layer, gram in one.targets.items()
     )
 
 

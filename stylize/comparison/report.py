@@ -30,6 +30,11 @@ def notes(comparison: Comparison) -> list[str]:
             f"Content and style loss in normalised units (lower is better), mean of "
             f"{measured[0].photos} photos, by the loss network {comparison.perceptual}."
         )
+    if not comparison.one_painting:
+        lines.append(
+            "Each is measured against its own painting, as it learned it. These differ, so styles' "
+            "losses cannot be compared."
+        )
     lines.append(
         f"Time: median of {len(comparison.rows)} pictures of at most {SHOWN_SIDE} px, "
         f"on {comparison.device}, the models taking turns."
