@@ -32,7 +32,7 @@ def notes(comparison: Comparison) -> list[str]:
         )
     if not comparison.one_painting:
         lines.append(
-            "Each is measured against its own painting, as it learned it. These differ, so styles' "
+            "Each is measured against its own painting, as it learned it. These differ, so style "
             "losses cannot be compared."
         )
     lines.append(

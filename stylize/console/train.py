@@ -136,8 +136,8 @@ def _introduce(trainer: Trainer, quiet: bool) -> None:
     if most and (scan := grit(load_painting(trainer.painting, config.style_size))) > most:
         say(
             quiet,
-            f"the painting has more grit than photos have, {scan:.3f}, so it is softened to "
-            f"{most:g}; --set style_grit=0 learns it as it is",
+            f"the painting has a grit of {scan:.3f} (photos mostly 0.03), softened to {most:g}; "
+            f"--set style_grit=0 learns it as it is",
         )
     start = trainer.start["name"] if trainer.start else "random weights"
     say(
