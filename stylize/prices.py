@@ -1,7 +1,7 @@
 """The prices that keep pictures clean: what a viewer calls dirt, measured on pixels.
 
 With content and style loss alone a network fakes a painting's fine texture. Each function here is
-one way of doing so; `docs/training.md` shows what each price changes.
+one way of doing so; `docs/pictures.md` shows what each price changes.
 """
 
 from __future__ import annotations
