@@ -5,7 +5,8 @@
 
 For each architecture, layout and kernel: registers a thread, bytes spilled to local memory, shared
 memory, and the widest loads and stores of global memory. Shapes are those of a 1920 x 1080 photo
-with 32 channels, for the streamed kernels, and of its 64 x 64 planes with 128, on chip.
+with 32 channels, for the streamed kernels, and of its 64 x 64 planes with 128, on chip. What
+normalises, enlarges and reflects at once is there as the network has it, in channels_last.
 """
 
 from __future__ import annotations
@@ -23,11 +24,27 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from stylize.ops import triton_instance_norm as kernels
-from stylize.ops.cuda_instance_norm import GRADIENT_TILE, TILE, Launch, plan_launch
+from stylize.ops import triton_extend, triton_instance_norm
+from stylize.ops.cuda_instance_norm import (
+    GRADIENT_TILE,
+    MERGED,
+    MERGED_CHANNELS,
+    TILE,
+    Launch,
+    plan_launch,
+)
 
 ARCHITECTURES = (75, 80, 90, 100)
-KERNELS = ("statistics", "normalise", "gradient_sums", "gradient")
+KERNELS = {
+    "statistics": triton_instance_norm.statistics_kernel,
+    "normalise": triton_instance_norm.normalise_kernel,
+    "gradient_sums": triton_instance_norm.gradient_sums_kernel,
+    "gradient": triton_instance_norm.gradient_kernel,
+    "merge": triton_instance_norm.merge_kernel,
+    "extend_normalised": triton_extend.extend_normalised_kernel,
+}
+PIXELS = ("x", "y", "residual", "grad", "dx", "extended")
+"""Arguments of the pictures' type."""
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 
@@ -35,7 +52,7 @@ def compile_kernel(
     name: str, launch: Launch, sizes: dict[str, int], dtype: str, architecture: int
 ) -> dict[str, Any]:
     """Compile one kernel as a launch with these sizes would, and read what came out."""
-    kernel = getattr(kernels, f"{name}_kernel")
+    kernel = KERNELS[name]
     constants: dict[str, Any] = {
         "RELU": True,
         "ON_CHIP": launch.on_chip,
@@ -43,6 +60,12 @@ def compile_kernel(
         "MERGED": launch.merged,
         **launch.constants(torch.float32),
     }
+    if name == "merge":
+        constants |= {"MERGED": MERGED // MERGED_CHANNELS, "BLOCK_C": MERGED_CHANNELS}
+        constants["num_warps"] = 4  # what Triton takes
+    if name == "extend_normalised":
+        blocks = zip(("BLOCK_P", "BLOCK_C"), triton_extend.block(sizes["channels"]), strict=True)
+        constants |= {"PADDING": 1, "FACTOR": 2, **dict(blocks)}
     options = {key: constants.pop(key) for key in ("num_warps", "enable_fp_fusion")}
     signature: dict[str, str] = {}
     values: dict[str, Any] = {}
@@ -56,7 +79,7 @@ def compile_kernel(
             values[argument] = None if argument in missing else constants.get(argument, 1)
             continue
         if size is None:
-            pointer = dtype if argument in ("x", "y", "residual", "grad", "dx") else "fp32"
+            pointer = dtype if argument in PIXELS else "fp32"
             signature[argument] = f"*{pointer}"
         else:
             signature[argument] = "i64" if size >= 2**31 else "i32"
@@ -116,12 +139,16 @@ def main() -> None:
         sizes = {"channels": channels, "pixels": pixels, "gamma_n": 0, "beta_n": 0}
         for tensor in ("x", "y", "r", "g", "dx"):
             sizes |= {f"{tensor}_{axis}": s for axis, s in zip("ncp", strides, strict=True)}
+            sizes |= {f"{tensor}_h": width * strides[2], f"{tensor}_w": strides[2]}
+        sizes |= {"height": height, "width": width}
         for name in KERNELS:
             tile = GRADIENT_TILE if name.startswith("gradient") else TILE
             launch = plan_launch(shape, strides, 132, tile)
             sizes |= {"chunks": launch.chunks, "chunk_pixels": launch.chunk_pixels}
             if launch.on_chip and name in ("statistics", "gradient_sums"):
                 continue  # on chip, the other two make their own sums
+            if name in ("merge", "extend_normalised") and not (channels_last and launch.chunks > 1):
+                continue
             for architecture in arguments.architectures:
                 found = compile_kernel(name, launch, sizes, arguments.dtype, architecture)
                 rows.append({"case": case, "kernel": name, "sm": architecture, **found})

@@ -13,7 +13,7 @@ from stylize.devices import is_exporting
 from stylize.networks.ground import FLAT, GROUND_PERIOD, ground_places, ground_tile
 from stylize.networks.plan import Stage, missing_pixels
 from stylize.ops.convolution import Convolution, convolve_enlarged, floats_for
-from stylize.ops.extend import extend
+from stylize.ops.extend import extend, extend_normalised
 from stylize.ops.instance_norm import instance_norm
 
 
@@ -41,6 +41,14 @@ class InstanceNorm2d(nn.InstanceNorm2d):
         if input.dim() == 3:  # as torch's layer takes it
             return self.forward(input[None], None if residual is None else residual[None])[0]
         return instance_norm(input, self.weight, self.bias, self.eps, self.relu, residual)
+
+    def extended(
+        self, input: Tensor, residual: Tensor | None, padding: int, upsample: int
+    ) -> Tensor:
+        """What `stylize.ops.extend.extend` makes of the same; no gradient."""
+        return extend_normalised(
+            input, self.weight, self.bias, self.eps, self.relu, residual, padding, upsample
+        )
 
     def extra_repr(self) -> str:
         """For print(network)."""

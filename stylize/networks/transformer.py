@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
-from stylize.networks.layers import ConvStage, Ground, crop, extend_edges
+from stylize.devices import is_exporting
+from stylize.networks.layers import ConvStage, Ground, InstanceNorm2d, crop, extend_edges
 from stylize.networks.plan import INPUT_SHIFT, Norm, Plan, Stage, make_plan
+from stylize.ops.extend import extend
+from stylize.ops.route import route
 
 
 class TransformerNet(nn.Module):
@@ -53,12 +58,47 @@ class TransformerNet(nn.Module):
         x = extend_edges(photo) + INPUT_SHIFT
         if self.ground is not None:
             x = self.ground(x, place, stretch)
-        before = x
-        for stage in self.plan.stages:
-            y = self.get_submodule(stage.name)(x, before if stage.residual else None)
-            before, x = x, y
+        x = self._ahead(x) if self._can_go_ahead(x) else self._in_turn(x)
         # The decoder's sides are multiples of 4; cropping earlier would change the statistics.
         return crop(x, height, width)
+
+    def _in_turn(self, x: Tensor) -> Tensor:
+        before = x
+        for stage in self.plan.stages:
+            y = self._stage(stage.name)(x, before if stage.residual else None)
+            before, x = x, y
+        return x
+
+    def _can_go_ahead(self, x: Tensor) -> bool:
+        traced = torch.compiler.is_compiling() or is_exporting()
+        return (
+            self.plan.norm == "instance"
+            and route(x.device.type) == "triton"
+            and not (traced or torch.is_grad_enabled())
+        )
+
+    def _ahead(self, x: Tensor) -> Tensor:
+        """`_in_turn` with each norm writing what the next convolution reads."""
+        stages = self.plan.stages
+        x = before = extend(x, stages[0].padding, stages[0].upsample)
+        for index, (stage, following) in enumerate(pairwise(stages)):
+            module = self._stage(stage.name)
+            assert isinstance(module.norm, InstanceNorm2d)
+            residual = None
+            if stage.residual:
+                inside = slice(stages[index - 1].padding, -stages[index - 1].padding)
+                residual = before[..., inside, inside]
+            y = module.norm.extended(
+                module.conv(x), residual, following.padding, following.upsample
+            )
+            before, x = x, y
+        restyled: Tensor = self._stage(stages[-1].name).conv(x)
+        return restyled
+
+    def _stage(self, name: str) -> ConvStage:
+        module = self.get_submodule(name)
+        assert isinstance(module, ConvStage)
+        return module
 
     def lay_ground(self, strength: float) -> None:
         """Paint on another ground from now on; the weights stay."""

@@ -11,10 +11,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from stylize.ops import triton_extend
 from stylize.ops.route import on
 from stylize.ops.triton_instance_norm import (
     gradient_kernel,
     gradient_sums_kernel,
+    merge_kernel,
     normalise_kernel,
     statistics_kernel,
 )
@@ -69,6 +71,9 @@ GRADIENT_TILE = 4096
 MERGED = 2048
 """Partial results that a block reads at a time, 8 a thread. All at once are up to 64 a thread and
 array, which spill: 130 us, not 90, for 64 channels of 960 x 540, and 2200 in the worst case."""
+
+MERGED_CHANNELS = 16
+"""Channels of a block that does nothing but merge: few, so that it reads many chunks at a time."""
 
 WIDEST = 64
 """Channels of a tile in channels_last: a 128-byte line of bfloat16."""
@@ -166,6 +171,61 @@ def forward(
             MERGED=launch.merged, **launch.constants(accumulator),
         )  # fmt: skip
     return y, mean, rstd
+
+
+def forward_extended(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    relu: bool,
+    residual: Tensor | None,
+    padding: int,
+    upsample: int,
+) -> Tensor:
+    """`extend` of what `forward` makes of x, without a plane written and read between them.
+
+    Args:
+        x, weight, bias, eps, relu, residual: as in `forward`.
+        padding, upsample: as in `stylize.ops.extend.extend`.
+
+    Returns:
+        (N, C, H * upsample + 2 * padding, W * upsample + 2 * padding), channels_last.
+    """
+    n, channels, height, width = x.shape
+    extended = torch.empty(
+        (n, channels, height * upsample + 2 * padding, width * upsample + 2 * padding),
+        dtype=x.dtype, device=x.device, memory_format=torch.channels_last,
+    )  # fmt: skip
+    if not x.numel():
+        return extended
+    x, weight, bias = _evenly_strided(x), _rows(weight), _rows(bias)
+    launch = plan_launch(x.shape, _strides(x), _processors(x.device), TILE)
+    if launch.on_chip:  # so small that what counts is how many kernels there are
+        y = forward(x, weight, bias, eps, relu, residual)[0]
+        with on(x.device):
+            triton_extend.extend(y, extended, padding, upsample)
+        return extended
+    accumulator = torch.float64 if x.dtype == torch.float64 else torch.float32
+    mean, rstd = torch.empty((2, n, channels), dtype=accumulator, device=x.device)
+    mean_parts, m2_parts = torch.empty(
+        (2, n, launch.chunks, channels), dtype=accumulator, device=x.device
+    )
+    cut = (channels, height * width), (launch.chunks, launch.chunk_pixels)
+    constants = launch.constants(accumulator)
+    with on(x.device):
+        statistics_kernel[(launch.blocks(n, channels),)](
+            x, mean_parts, m2_parts, *cut[0], *_strides(x), *cut[1], **constants
+        )
+        merge_kernel[(triton.cdiv(channels, MERGED_CHANNELS), n)](
+            mean_parts, m2_parts, mean, rstd, *cut[0], *cut[1],
+            EPS=eps, ACC=constants["ACC"], BLOCK_C=MERGED_CHANNELS,
+            MERGED=MERGED // MERGED_CHANNELS, enable_fp_fusion=False,
+        )  # fmt: skip
+        triton_extend.extend_normalised(
+            x, extended, residual, weight, bias, mean, rstd, relu, padding, upsample
+        )
+    return extended
 
 
 def backward(

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stylize.ops.instance_norm import instance_norm
 from stylize.ops.route import on, route
 
 
@@ -26,6 +27,30 @@ def extend(x: Tensor, padding: int, upsample: int = 1) -> Tensor:
     if upsample > 1:
         x = F.interpolate(x, scale_factor=upsample, mode="nearest")
     return F.pad(x, [padding] * 4, mode="reflect")
+
+
+def extend_normalised(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    relu: bool,
+    residual: Tensor | None,
+    padding: int,
+    upsample: int = 1,
+) -> Tensor:
+    """`extend` of what `instance_norm` makes of x: what the next convolution reads.
+
+    By CUDA kernels without the pass between the two, of five or more planes two. Not differentiable
+    there.
+    """
+    if route(x.device.type) == "triton":
+        from stylize.ops import cuda_instance_norm
+
+        return cuda_instance_norm.forward_extended(
+            x, weight, bias, eps, relu, residual, padding, upsample
+        )
+    return extend(instance_norm(x, weight, bias, eps, relu, residual), padding, upsample)
 
 
 class Extend(torch.autograd.Function):

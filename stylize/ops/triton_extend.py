@@ -10,6 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from stylize.ops.triton_instance_norm import _affine, _parameter, _relu
+
 TILE = 4096
 """Elements of a tile: 16 a thread at 8 warps, as of instance norm's."""
 
@@ -32,20 +34,69 @@ def _locate(channels, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
 
 
 @triton.jit
+def _source(row, column, height, width, PADDING: tl.constexpr, FACTOR: tl.constexpr):
+    """Row and columns of the pixels that are repeated in a row of the result."""
+    source_row = (_inside(row - PADDING, height * FACTOR) // FACTOR).to(tl.int64)
+    return source_row, _inside(column - PADDING, width * FACTOR) // FACTOR
+
+
+@triton.jit
+def _result(
+    extended, n, row, column, c, channels, height, width,
+    PADDING: tl.constexpr, FACTOR: tl.constexpr,
+):  # fmt: skip
+    """Where a tile of the result lies, and what of it there is."""
+    high, wide = height * FACTOR + 2 * PADDING, width * FACTOR + 2 * PADDING
+    first = (n * high + row) * wide * channels
+    return extended + first + column * channels + c, (column < wide) & (c < channels)
+
+
+@triton.jit
 def extend_kernel(
     x, extended, channels, height, width, x_n, x_c, x_h, x_w,
     PADDING: tl.constexpr, FACTOR: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Programs: (rows of the result, runs of its columns, instances and groups of channels)."""
-    high, wide = height * FACTOR, width * FACTOR
     n, row, column, c = _locate(channels, BLOCK_P, BLOCK_C)
-    source_row = (_inside(row - PADDING, high) // FACTOR).to(tl.int64)
-    source = _inside(column - PADDING, wide) // FACTOR
-    valid = (column < wide + 2 * PADDING) & (c < channels)
+    source_row, source = _source(row, column, height, width, PADDING, FACTOR)
+    result, valid = _result(
+        extended, n, row, column, c, channels, height, width, PADDING, FACTOR
+    )  # fmt: skip
     planes = x + n * x_n + c.to(tl.int64) * x_c
-    value = tl.load(planes + source_row * x_h + source * x_w, mask=valid)
-    first = (n * (high + 2 * PADDING) + row) * (wide + 2 * PADDING) * channels
-    tl.store(extended + first + column * channels + c, value, mask=valid)
+    tl.store(result, tl.load(planes + source_row * x_h + source * x_w, mask=valid), mask=valid)
+
+
+@triton.jit
+def extend_normalised_kernel(
+    x, extended, residual, gamma, beta, mean_in, rstd_in, channels, height, width,
+    x_n, x_c, x_h, x_w, r_n, r_c, r_h, r_w, gamma_n, beta_n,
+    RELU: tl.constexpr, ACC: tl.constexpr,
+    PADDING: tl.constexpr, FACTOR: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """`extend_kernel` of what instance norm makes of `x`, by its kernel's very expression."""
+    n, row, column, c = _locate(channels, BLOCK_P, BLOCK_C)
+    source_row, source = _source(row, column, height, width, PADDING, FACTOR)
+    result, valid = _result(
+        extended, n, row, column, c, channels, height, width, PADDING, FACTOR
+    )  # fmt: skip
+    planes = x + n * x_n + c.to(tl.int64) * x_c
+    # Asked for first, as it is what takes longest to come.
+    value = tl.load(planes + source_row * x_h + source * x_w, mask=valid, other=0.0).to(ACC)
+    if residual is not None:
+        extra = residual + n * r_n + c.to(tl.int64) * r_c + source_row * r_h + source * r_w
+        added = tl.load(extra, mask=valid, other=0.0).to(ACC)
+    exists = c < channels
+    shift = tl.load(planes, mask=exists, other=0.0).to(ACC)
+    mean = tl.load(mean_in + n * channels + c, mask=exists, other=0.0)
+    rstd = tl.load(rstd_in + n * channels + c, mask=exists, other=0.0)
+    g = _parameter(gamma, n, gamma_n, c, channels, 1.0, ACC)
+    b = _parameter(beta, n, beta_n, c, channels, 0.0, ACC)
+    y = _affine(value - shift, mean, rstd, g, b)
+    if RELU:
+        y = _relu(y)
+    if residual is not None:
+        y += added
+    tl.store(result, y, mask=valid)
 
 
 @triton.jit
@@ -102,24 +153,46 @@ def gradient_kernel(
 
 def extend(x: Tensor, extended: Tensor, padding: int, upsample: int) -> None:
     """Fill `extended`, in channels_last, from `x`, of any strides."""
-    n, channels, height, width = x.shape
-    block_p, block_c = _block(channels)
-    grid = (
-        extended.shape[2],
-        triton.cdiv(extended.shape[3], block_p),
-        n * triton.cdiv(channels, block_c),
-    )
+    channels, height, width = x.shape[1:]
+    block_p, block_c = block(channels)
+    grid = _grid(extended, block_p, block_c)
     extend_kernel[grid](
         x, extended, channels, height, width, *x.stride(),
         PADDING=padding, FACTOR=upsample, BLOCK_P=block_p, BLOCK_C=block_c, num_warps=8,
     )  # fmt: skip
 
 
+def extend_normalised(
+    x: Tensor,
+    extended: Tensor,
+    residual: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    rstd: Tensor,
+    relu: bool,
+    padding: int,
+    upsample: int,
+) -> None:
+    """As `extend`; what stands between is as in `stylize.ops.cuda_instance_norm.forward`."""
+    channels, height, width = x.shape[1:]
+    block_p, block_c = block(channels)
+    grid = _grid(extended, block_p, block_c)
+    extend_normalised_kernel[grid](
+        x, extended, residual, weight, bias, mean, rstd, channels, height, width,
+        *x.stride(), *(x if residual is None else residual).stride(),
+        *(0 if rows is None or rows.dim() == 1 else rows.stride(0) for rows in (weight, bias)),
+        RELU=relu, ACC=tl.float64 if mean.dtype == torch.float64 else tl.float32,
+        PADDING=padding, FACTOR=upsample, BLOCK_P=block_p, BLOCK_C=block_c,
+        num_warps=8, enable_fp_fusion=False,
+    )  # fmt: skip
+
+
 def gradient(grad: Tensor, dx: Tensor, padding: int, upsample: int) -> None:
     """Fill `dx`, in channels_last, from the derivative by what `extend` made, of any strides."""
-    n, channels, height, width = dx.shape
-    block_p, block_c = _block(channels)
-    grid = (height, triton.cdiv(width, block_p), n * triton.cdiv(channels, block_c))
+    channels, height, width = dx.shape[1:]
+    block_p, block_c = block(channels)
+    grid = _grid(dx, block_p, block_c)
     accumulator = tl.float64 if grad.dtype == torch.float64 else tl.float32
     gradient_kernel[grid](
         grad, dx, channels, height, width, *grad.stride(),
@@ -128,7 +201,13 @@ def gradient(grad: Tensor, dx: Tensor, padding: int, upsample: int) -> None:
     )  # fmt: skip
 
 
-def _block(channels: int) -> tuple[int, int]:
+def block(channels: int) -> tuple[int, int]:
     """Pixels and channels of a tile."""
     block_c = min(128, triton.next_power_of_2(channels))
     return TILE // block_c, block_c
+
+
+def _grid(result: Tensor, block_p: int, block_c: int) -> tuple[int, int, int]:
+    """Programs that make a result."""
+    n, channels, height, width = result.shape
+    return height, triton.cdiv(width, block_p), n * triton.cdiv(channels, block_c)

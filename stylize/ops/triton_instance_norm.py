@@ -157,6 +157,24 @@ def statistics_kernel(
 
 
 @triton.jit
+def merge_kernel(
+    mean_parts, m2_parts, mean_out, rstd_out, channels, pixels, chunks, chunk_pixels,
+    EPS: tl.constexpr, ACC: tl.constexpr, BLOCK_C: tl.constexpr, MERGED: tl.constexpr,
+):  # fmt: skip
+    """Mean and rstd of BLOCK_C planes, for a kernel whose blocks are too many to merge them each.
+
+    Programs: (groups of channels, instances).
+    """
+    n = tl.program_id(1).to(tl.int64)
+    c = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)[None, :]
+    mean, m2 = _merge(
+        mean_parts, m2_parts, n, c, channels, pixels, chunks, chunk_pixels, MERGED, BLOCK_C, ACC
+    )
+    tl.store(mean_out + n * channels + c, mean, mask=c < channels)
+    tl.store(rstd_out + n * channels + c, 1.0 / tl.sqrt(m2 / pixels + EPS), mask=c < channels)
+
+
+@triton.jit
 def normalise_kernel(
     x, y, residual, gamma, beta, mean_parts, m2_parts, mean_out, rstd_out,
     channels, pixels, x_n, x_c, x_p, y_n, y_c, y_p, r_n, r_c, r_p, gamma_n, beta_n,

@@ -33,7 +33,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 def test_every_kernel_compiles_for_every_architecture(rows: list[dict[str, Any]]) -> None:
     assert {row["sm"] for row in rows} == {75, 80, 90, 100}
-    assert len(rows) == 4 * (4 + 4 + 2)
+    assert len(rows) == 4 * (4 + 6 + 2)
 
 
 def test_nothing_is_spilled(rows: list[dict[str, Any]]) -> None:
@@ -42,6 +42,8 @@ def test_nothing_is_spilled(rows: list[dict[str, Any]]) -> None:
 
 def test_memory_is_read_and_written_128_bits_at_a_time(rows: list[dict[str, Any]]) -> None:
     assert not [row for row in rows if row["load_bits"] < 128]
-    writing = [row for row in rows if row["kernel"] in ("normalise", "gradient")]
+    writing = [
+        row for row in rows if row["kernel"] in ("normalise", "gradient", "extend_normalised")
+    ]
     assert writing
     assert not [row for row in writing if row["store_bits"] < 128]

@@ -6,6 +6,8 @@ a plane, remainders of all of them.
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,7 +16,10 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
 
+from stylize.networks.transformer import TransformerNet
 from stylize.ops import cuda_instance_norm as cuda
+from stylize.ops import triton_extend
+from stylize.ops.extend import extend, extend_normalised
 from stylize.ops.instance_norm import instance_norm, instance_norm_reference
 from stylize.ops.route import ROUTE_VARIABLE, route
 from tests.ops.test_instance_norm import DTYPES, affine
@@ -34,6 +39,8 @@ def _small_tiles() -> object:
         patch.setattr(cuda, "TILE", 64)
         patch.setattr(cuda, "GRADIENT_TILE", 32)
         patch.setattr(cuda, "MERGED", 4)
+        patch.setattr(cuda, "MERGED_CHANNELS", 2)
+        patch.setattr(triton_extend, "TILE", 64)
         patch.setattr(cuda, "ON_CHIP_TILE", 128)
         patch.setattr(cuda, "MAX_CHUNKS", 5)
         yield
@@ -255,3 +262,65 @@ def test_chunks_cover_every_pixel_once(
     assert launch.chunks <= cuda.MAX_CHUNKS
     assert launch.block_p * launch.block_c <= max(tile, cuda.ON_CHIP_TILE)
     assert not launch.on_chip or (launch.chunks == 1 and launch.block_p >= pixels)
+
+
+PARAMETERS = st.sampled_from(("none", "channel", "instance"))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 2), st.integers(1, 9), st.integers(3, 12), st.integers(3, 12)),
+    dtype=st.sampled_from(DTYPES),
+    layout=st.sampled_from(["contiguous", "channels_last", "strided"]),
+    weight=PARAMETERS,
+    bias=PARAMETERS,
+    relu=st.booleans(),
+    residual=st.booleans(),
+    padding=st.integers(0, 2),
+    upsample=st.integers(1, 2),
+)
+def test_reflected_at_once_is_as_reflected_after(
+    size: tuple[int, int, int, int],
+    dtype: torch.dtype,
+    layout: str,
+    weight: str,
+    bias: str,
+    relu: bool,
+    residual: bool,
+    padding: int,
+    upsample: int,
+) -> None:
+    n, c, h, w = size
+    x = lay_out(torch.randn(size).to(dtype), layout).to(DEVICE)
+    gamma, beta = (affine(kind, n, c, torch.float32) for kind in (weight, bias))
+    gamma, beta = (None if rows is None else rows.to(DEVICE) for rows in (gamma, beta))
+    # As the network has it: the inside of what was reflected for a convolution.
+    wide = lay_out(torch.randn(n, c, h + 2, w + 2).to(dtype), "channels_last").to(DEVICE)
+    extra = wide[..., 1:-1, 1:-1] if residual else None
+    found = extend_normalised(x, gamma, beta, 1e-5, relu, extra, padding, upsample)
+    expected = extend(instance_norm(x, gamma, beta, 1e-5, relu, extra), padding, upsample)
+    assert found.dtype == dtype
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    # Chunks are merged in another order, which moves the statistics by some units of the last
+    # place of the type that accumulates; the result may then round to the next number of its own.
+    units = 16 * torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps
+    own = torch.finfo(dtype).eps
+    torch.testing.assert_close(found, expected, atol=units, rtol=own + units)
+
+
+def test_a_constant_plane_reflected_at_once_is_exactly_beta() -> None:
+    x = torch.full((1, 3, 12, 13), 1e4, device=DEVICE)
+    beta = torch.tensor([0.25, -1.5, 3.0], device=DEVICE)
+    found = extend_normalised(x, None, beta, 1e-5, False, None, 1)
+    assert torch.equal(found, beta[:, None, None].expand_as(found))
+
+
+def test_the_network_gives_the_same_picture_without_a_gradient() -> None:
+    torch.manual_seed(0)
+    network = TransformerNet(width=0.125, ground=0.25).to(DEVICE)
+    photo = torch.rand(1, 3, 17, 12, device=DEVICE)
+    in_turn = network(photo).detach()
+    with torch.no_grad(), patch.object(network, "_in_turn", side_effect=AssertionError):
+        ahead = network(photo)
+    # Fifteen norms, each off by some units of float32's last place.
+    torch.testing.assert_close(ahead, in_turn, atol=1e-5, rtol=0)
