@@ -67,13 +67,15 @@ def compile_kernel(
         blocks = zip(("BLOCK_P", "BLOCK_C"), triton_extend.block(sizes["channels"]), strict=True)
         constants |= {"PADDING": 1, "FACTOR": 2, **dict(blocks)}
     options = {key: constants.pop(key) for key in ("num_warps", "enable_fp_fusion")}
+    # Both kinds of each: on chip without gamma and beta, streamed without a residual.
+    missing: tuple[str, ...] = ("gamma", "beta") if launch.on_chip else ("residual",)
+    if name == "extend_normalised":
+        missing = ()  # at its heaviest
     signature: dict[str, str] = {}
     values: dict[str, Any] = {}
     attributes: dict[tuple[int, ...], list[list[object]]] = {}
     for index, argument in enumerate(kernel.arg_names):
         size = sizes.get(argument)
-        # Both kinds of each: on chip without gamma and beta, streamed without a residual.
-        missing = ("gamma", "beta") if launch.on_chip else ("residual",)
         if argument in constants or argument in missing or size == 1:
             signature[argument] = "constexpr"
             values[argument] = None if argument in missing else constants.get(argument, 1)

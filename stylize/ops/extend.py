@@ -41,8 +41,8 @@ def extend_normalised(
 ) -> Tensor:
     """`extend` of what `instance_norm` makes of x: what the next convolution reads.
 
-    By CUDA kernels without the pass between the two, of five or more planes two. Not differentiable
-    there.
+    Where there are CUDA kernels at once, which spares a plane written and one read. Not
+    differentiable there.
     """
     if route(x.device.type) == "triton":
         from stylize.ops import cuda_instance_norm
