@@ -57,7 +57,7 @@ class TrainConfig:
     auto: the shipped style that is nearest to the painting."""
 
     style_size: int = 512
-    """Shorter side of the painting in pixels, 32 to 4096; larger means larger strokes."""
+    """Shorter side of the painting in pixels, 32 to 4096; larger means broader, softer strokes."""
     style_grit: float = 0.0
     """The most grit, detail of a pixel or two, that the painting is learned with, of 0..1, where
     photos have 0.03; a sharper scan is softened until it has that. Presets choose; 0: as it is."""
