@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from stylize.ops.triton_instance_norm import _affine, _parameter, _relu
+from stylize.ops.triton_instance_norm import affine, parameter, relu
 
 TILE = 4096
 """Elements of a tile: 16 a thread at 8 warps, as of instance norm's."""
@@ -34,21 +34,20 @@ def _locate(channels, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
 
 
 @triton.jit
-def _source(row, column, height, width, PADDING: tl.constexpr, FACTOR: tl.constexpr):
-    """Row and columns of the pixels that are repeated in a row of the result."""
-    source_row = (_inside(row - PADDING, height * FACTOR) // FACTOR).to(tl.int64)
-    return source_row, _inside(column - PADDING, width * FACTOR) // FACTOR
-
-
-@triton.jit
-def _result(
-    extended, n, row, column, c, channels, height, width,
-    PADDING: tl.constexpr, FACTOR: tl.constexpr,
+def _tile(
+    extended, channels, height, width,
+    PADDING: tl.constexpr, FACTOR: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Where a tile of the result lies, and what of it there is."""
-    high, wide = height * FACTOR + 2 * PADDING, width * FACTOR + 2 * PADDING
-    first = (n * high + row) * wide * channels
-    return extended + first + column * channels + c, (column < wide) & (c < channels)
+    """Instance, channels, row and columns of the pixels that a program repeats; where it writes
+    them, and what of that there is.
+    """
+    n, row, column, c = _locate(channels, BLOCK_P, BLOCK_C)
+    high, wide = height * FACTOR, width * FACTOR
+    source_row = (_inside(row - PADDING, high) // FACTOR).to(tl.int64)
+    source = _inside(column - PADDING, wide) // FACTOR
+    first = (n * (high + 2 * PADDING) + row) * (wide + 2 * PADDING) * channels
+    result = extended + first + column * channels + c
+    return n, c, source_row, source, result, (column < wide + 2 * PADDING) & (c < channels)
 
 
 @triton.jit
@@ -57,13 +56,11 @@ def extend_kernel(
     PADDING: tl.constexpr, FACTOR: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Programs: (rows of the result, runs of its columns, instances and groups of channels)."""
-    n, row, column, c = _locate(channels, BLOCK_P, BLOCK_C)
-    source_row, source = _source(row, column, height, width, PADDING, FACTOR)
-    result, valid = _result(
-        extended, n, row, column, c, channels, height, width, PADDING, FACTOR
+    n, c, row, column, result, valid = _tile(
+        extended, channels, height, width, PADDING, FACTOR, BLOCK_P, BLOCK_C
     )  # fmt: skip
     planes = x + n * x_n + c.to(tl.int64) * x_c
-    tl.store(result, tl.load(planes + source_row * x_h + source * x_w, mask=valid), mask=valid)
+    tl.store(result, tl.load(planes + row * x_h + column * x_w, mask=valid), mask=valid)
 
 
 @triton.jit
@@ -74,26 +71,24 @@ def extend_normalised_kernel(
     PADDING: tl.constexpr, FACTOR: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """`extend_kernel` of what instance norm makes of `x`, by its kernel's very expression."""
-    n, row, column, c = _locate(channels, BLOCK_P, BLOCK_C)
-    source_row, source = _source(row, column, height, width, PADDING, FACTOR)
-    result, valid = _result(
-        extended, n, row, column, c, channels, height, width, PADDING, FACTOR
+    n, c, row, column, result, valid = _tile(
+        extended, channels, height, width, PADDING, FACTOR, BLOCK_P, BLOCK_C
     )  # fmt: skip
     planes = x + n * x_n + c.to(tl.int64) * x_c
     # Asked for first, as it is what takes longest to come.
-    value = tl.load(planes + source_row * x_h + source * x_w, mask=valid, other=0.0).to(ACC)
+    value = tl.load(planes + row * x_h + column * x_w, mask=valid, other=0.0).to(ACC)
     if residual is not None:
-        extra = residual + n * r_n + c.to(tl.int64) * r_c + source_row * r_h + source * r_w
+        extra = residual + n * r_n + c.to(tl.int64) * r_c + row * r_h + column * r_w
         added = tl.load(extra, mask=valid, other=0.0).to(ACC)
     exists = c < channels
     shift = tl.load(planes, mask=exists, other=0.0).to(ACC)
     mean = tl.load(mean_in + n * channels + c, mask=exists, other=0.0)
     rstd = tl.load(rstd_in + n * channels + c, mask=exists, other=0.0)
-    g = _parameter(gamma, n, gamma_n, c, channels, 1.0, ACC)
-    b = _parameter(beta, n, beta_n, c, channels, 0.0, ACC)
-    y = _affine(value - shift, mean, rstd, g, b)
+    g = parameter(gamma, n, gamma_n, c, channels, 1.0, ACC)
+    b = parameter(beta, n, beta_n, c, channels, 0.0, ACC)
+    y = affine(value - shift, mean, rstd, g, b)
     if RELU:
-        y = _relu(y)
+        y = relu(y)
     if residual is not None:
         y += added
     tl.store(result, y, mask=valid)

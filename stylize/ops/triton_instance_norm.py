@@ -58,7 +58,7 @@ def _valid(first, end, c, channels, BLOCK_P: tl.constexpr):
 
 
 @triton.jit
-def _parameter(pointer, n, stride_n, c, channels, default, ACC: tl.constexpr):
+def parameter(pointer, n, stride_n, c, channels, default, ACC: tl.constexpr):
     """Gamma or beta of the tile's channels, (1, BLOCK_C); `default` where there is none."""
     # Not a second return: the compiler would read it with a pointer that is None, and fail.
     if pointer is None:
@@ -77,7 +77,7 @@ def _moments(d, valid, count):
 
 
 @triton.jit
-def _affine(d, mean, rstd, gamma, beta):
+def affine(d, mean, rstd, gamma, beta):
     """The one expression of the affine part: backward's ReLU mask is forward's to the last bit.
 
     The fused multiply-add is written out, and the compiler is told to fuse nothing itself.
@@ -86,8 +86,9 @@ def _affine(d, mean, rstd, gamma, beta):
 
 
 @triton.jit
-def _relu(y):
-    return tl.where(y < 0.0, 0.0, y)  # keeps NaN, as torch does
+def relu(y):
+    """max(0, y); what is no number stays so, as in torch."""
+    return tl.where(y < 0.0, 0.0, y)
 
 
 @triton.jit
@@ -205,8 +206,8 @@ def normalise_kernel(
     if chunk == 0:
         tl.store(mean_out + n * channels + c, mean, mask=c < channels)
         tl.store(rstd_out + n * channels + c, rstd, mask=c < channels)
-    g = _parameter(gamma, n, gamma_n, c, channels, 1.0, ACC)
-    b = _parameter(beta, n, beta_n, c, channels, 0.0, ACC)
+    g = parameter(gamma, n, gamma_n, c, channels, 1.0, ACC)
+    b = parameter(beta, n, beta_n, c, channels, 0.0, ACC)
     out = _planes(y, n, c, y_n, y_c)
     tiles = tl.cdiv(end - begin, BLOCK_P)
     for tile in range(0, tiles):
@@ -215,9 +216,9 @@ def normalise_kernel(
             valid = _valid(first, end, c, channels, BLOCK_P)
             value = tl.load(_tile(planes, first, x_p, BLOCK_P), mask=valid, other=0.0).to(ACC)
             d = value - shift
-        result = _affine(d, mean, rstd, g, b)
+        result = affine(d, mean, rstd, g, b)
         if RELU:
-            result = _relu(result)
+            result = relu(result)
         if residual is not None:
             extra = _tile(_planes(residual, n, c, r_n, r_c), first, r_p, BLOCK_P)
             result += tl.load(extra, mask=valid, other=0.0).to(ACC)
@@ -233,8 +234,8 @@ def _saved(
     shift = tl.load(planes, mask=valid, other=0.0).to(ACC)
     mean = tl.load(mean_in + n * channels + c, mask=valid, other=0.0)
     rstd = tl.load(rstd_in + n * channels + c, mask=valid, other=0.0)
-    g = _parameter(gamma, n, gamma_n, c, channels, 1.0, ACC)
-    b = _parameter(beta, n, beta_n, c, channels, 0.0, ACC)
+    g = parameter(gamma, n, gamma_n, c, channels, 1.0, ACC)
+    b = parameter(beta, n, beta_n, c, channels, 0.0, ACC)
     return shift, mean, rstd, g, b
 
 
@@ -248,7 +249,7 @@ def _gradient_tile(
     d = tl.load(_tile(planes, first, x_p, BLOCK_P), mask=valid, other=0.0).to(ACC) - shift
     grad = tl.load(_tile(grads, first, g_p, BLOCK_P), mask=valid, other=0.0).to(ACC)
     if RELU:
-        grad = tl.where(_affine(d, mean, rstd, g, b) > 0.0, grad, 0.0)
+        grad = tl.where(affine(d, mean, rstd, g, b) > 0.0, grad, 0.0)
     normalised = tl.where(valid, (d - mean) * rstd, 0.0)
     return valid, grad, normalised
 
