@@ -267,7 +267,7 @@ def test_chunks_cover_every_pixel_once(
 PARAMETERS = st.sampled_from(("none", "channel", "instance"))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     size=st.tuples(st.integers(1, 2), st.integers(1, 9), st.integers(3, 12), st.integers(3, 12)),
     dtype=st.sampled_from(DTYPES),
@@ -315,11 +315,12 @@ def test_a_constant_plane_reflected_at_once_is_exactly_beta() -> None:
     assert torch.equal(found, beta[:, None, None].expand_as(found))
 
 
-def test_the_network_gives_the_same_picture_without_a_gradient() -> None:
+def test_the_network_gives_the_references_picture_without_a_gradient() -> None:
     torch.manual_seed(0)
     network = TransformerNet(width=0.125, ground=0.25).to(DEVICE)
     photo = torch.rand(1, 3, 17, 12, device=DEVICE)
-    in_turn = network(photo).detach()
+    with patch("stylize.ops.instance_norm.route", return_value="reference"):
+        in_turn = network(photo).detach()
     with torch.no_grad(), patch.object(network, "_in_turn", side_effect=AssertionError):
         ahead = network(photo)
     # Fifteen norms, each off by some units of float32's last place.
