@@ -62,7 +62,6 @@ def compile_kernel(
     }
     if name == "merge":
         constants |= {"MERGED": MERGED // MERGED_CHANNELS, "BLOCK_C": MERGED_CHANNELS}
-        constants["num_warps"] = 4  # what Triton takes
     if name == "extend_normalised":
         blocks = zip(("BLOCK_P", "BLOCK_C"), triton_extend.block(sizes["channels"]), strict=True)
         constants |= {"PADDING": 1, "FACTOR": 2, **dict(blocks)}

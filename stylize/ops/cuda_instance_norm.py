@@ -152,21 +152,13 @@ def forward(
     if not x.numel():
         return y, mean, rstd
     launch = plan_launch(x.shape, _strides(x), _processors(x.device), TILE)
-    mean_parts, m2_parts = torch.empty(
-        (2, n, launch.chunks, channels), dtype=accumulator, device=x.device
-    )
-    grid = (launch.blocks(n, channels),)
-    size = (channels, x.shape[2] * x.shape[3], *_strides(x))
-    cut = (launch.chunks, launch.chunk_pixels)
     with on(x.device):
-        if not launch.on_chip:
-            statistics_kernel[grid](
-                x, mean_parts, m2_parts, *size, *cut, **launch.constants(accumulator)
-            )
-        normalise_kernel[grid](
-            x, y, residual, weight, bias, mean_parts, m2_parts, mean, rstd,
-            *size, *_strides(y), *_strides(y if residual is None else residual),
-            _instance_stride(weight), _instance_stride(bias), *cut,
+        parts = _statistics(x, launch, accumulator)
+        normalise_kernel[(launch.blocks(n, channels),)](
+            x, y, residual, weight, bias, *parts, mean, rstd,
+            channels, x.shape[2] * x.shape[3],
+            *_strides(x), *_strides(y), *_strides(y if residual is None else residual),
+            _instance_stride(weight), _instance_stride(bias), launch.chunks, launch.chunk_pixels,
             EPS=eps, RELU=relu, ON_CHIP=launch.on_chip,
             MERGED=launch.merged, **launch.constants(accumulator),
         )  # fmt: skip
@@ -180,52 +172,58 @@ def forward_extended(
     eps: float,
     relu: bool,
     residual: Tensor | None,
+    extended: Tensor,
     padding: int,
     upsample: int,
-) -> Tensor:
-    """`extend` of what `forward` makes of x, without a plane written and read between them.
+) -> None:
+    """Fill `extended` from what `forward` makes of x, without a plane between them.
 
     Args:
         x, weight, bias, eps, relu, residual: as in `forward`.
-        padding, upsample: as in `stylize.ops.extend.extend`.
-
-    Returns:
-        (N, C, H * upsample + 2 * padding, W * upsample + 2 * padding), channels_last.
+        extended, padding, upsample: as in `stylize.ops.triton_extend.extend`.
     """
-    n, channels, height, width = x.shape
-    extended = torch.empty(
-        (n, channels, height * upsample + 2 * padding, width * upsample + 2 * padding),
-        dtype=x.dtype, device=x.device, memory_format=torch.channels_last,
-    )  # fmt: skip
     if not x.numel():
-        return extended
+        return
     x, weight, bias = _evenly_strided(x), _rows(weight), _rows(bias)
+    n, channels, height, width = x.shape
     launch = plan_launch(x.shape, _strides(x), _processors(x.device), TILE)
     if launch.on_chip:  # so small that what counts is how many kernels there are
         y = forward(x, weight, bias, eps, relu, residual)[0]
         with on(x.device):
             triton_extend.extend(y, extended, padding, upsample)
-        return extended
+        return
     accumulator = torch.float64 if x.dtype == torch.float64 else torch.float32
     mean, rstd = torch.empty((2, n, channels), dtype=accumulator, device=x.device)
+    constants = launch.constants(accumulator)
+    block_p, block_c = triton_extend.block(channels)
+    with on(x.device):
+        merge_kernel[(triton.cdiv(channels, MERGED_CHANNELS), n)](
+            *_statistics(x, launch, accumulator), mean, rstd,
+            channels, height * width, launch.chunks, launch.chunk_pixels,
+            EPS=eps, ACC=constants["ACC"], BLOCK_C=MERGED_CHANNELS,
+            MERGED=MERGED // MERGED_CHANNELS, num_warps=launch.warps, enable_fp_fusion=False,
+        )  # fmt: skip
+        triton_extend.extend_normalised_kernel[triton_extend.grid(extended, block_p, block_c)](
+            x, extended, residual, weight, bias, mean, rstd, channels, height, width,
+            *x.stride(), *(x if residual is None else residual).stride(),
+            _instance_stride(weight), _instance_stride(bias),
+            RELU=relu, PADDING=padding, FACTOR=upsample,
+            **constants | {"BLOCK_P": block_p, "BLOCK_C": block_c},
+        )  # fmt: skip
+
+
+def _statistics(x: Tensor, launch: Launch, accumulator: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Mean and M2 of each chunk, (N, chunks, C); where planes stay on chip nothing fills them."""
+    n, channels, height, width = x.shape
     mean_parts, m2_parts = torch.empty(
         (2, n, launch.chunks, channels), dtype=accumulator, device=x.device
     )
-    cut = (channels, height * width), (launch.chunks, launch.chunk_pixels)
-    constants = launch.constants(accumulator)
-    with on(x.device):
+    if not launch.on_chip:
         statistics_kernel[(launch.blocks(n, channels),)](
-            x, mean_parts, m2_parts, *cut[0], *_strides(x), *cut[1], **constants
-        )
-        merge_kernel[(triton.cdiv(channels, MERGED_CHANNELS), n)](
-            mean_parts, m2_parts, mean, rstd, *cut[0], *cut[1],
-            EPS=eps, ACC=constants["ACC"], BLOCK_C=MERGED_CHANNELS,
-            MERGED=MERGED // MERGED_CHANNELS, enable_fp_fusion=False,
+            x, mean_parts, m2_parts, channels, height * width, *_strides(x),
+            launch.chunks, launch.chunk_pixels, **launch.constants(accumulator),
         )  # fmt: skip
-        triton_extend.extend_normalised(
-            x, extended, residual, weight, bias, mean, rstd, relu, padding, upsample
-        )
-    return extended
+    return mean_parts, m2_parts
 
 
 def backward(

@@ -47,9 +47,11 @@ def extend_normalised(
     if route(x.device.type) == "triton":
         from stylize.ops import cuda_instance_norm
 
-        return cuda_instance_norm.forward_extended(
-            x, weight, bias, eps, relu, residual, padding, upsample
+        extended = _room(x, padding, upsample)
+        cuda_instance_norm.forward_extended(
+            x, weight, bias, eps, relu, residual, extended, padding, upsample
         )
+        return extended
     return extend(instance_norm(x, weight, bias, eps, relu, residual), padding, upsample)
 
 
@@ -66,12 +68,9 @@ class Extend(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, padding: int, upsample: int) -> Tensor:
         """See `extend`."""
         ctx.padding, ctx.upsample = p, factor = padding, upsample
-        n, c, h, w = x.shape
+        h, w = x.shape[2:]
         height, width = h * factor, w * factor
-        extended = torch.empty(
-            (n, c, height + 2 * p, width + 2 * p),
-            dtype=x.dtype, device=x.device, memory_format=torch.channels_last,
-        )  # fmt: skip
+        extended = _room(x, padding, upsample)
         if extended.numel() and route(x.device.type) == "triton":
             from stylize.ops import triton_extend
 
@@ -114,6 +113,15 @@ class Extend(torch.autograd.Function):
         if factor > 1:
             return F.avg_pool2d(inner, factor, divisor_override=1), None, None
         return inner.contiguous(memory_format=torch.channels_last), None, None
+
+
+def _room(x: Tensor, padding: int, upsample: int) -> Tensor:
+    """For what `extend` makes of x, in channels_last, not filled."""
+    n, channels, height, width = x.shape
+    return torch.empty(
+        (n, channels, height * upsample + 2 * padding, width * upsample + 2 * padding),
+        dtype=x.dtype, device=x.device, memory_format=torch.channels_last,
+    )  # fmt: skip
 
 
 def _reflected(side: int, padding: int) -> list[tuple[int, int]]:

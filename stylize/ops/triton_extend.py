@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from stylize.ops.triton_instance_norm import affine, parameter, relu
+from stylize.ops.triton_instance_norm import affine, relu, saved
 
 TILE = 4096
 """Elements of a tile: 16 a thread at 8 warps, as of instance norm's."""
@@ -80,12 +80,9 @@ def extend_normalised_kernel(
     if residual is not None:
         extra = residual + n * r_n + c.to(tl.int64) * r_c + row * r_h + column * r_w
         added = tl.load(extra, mask=valid, other=0.0).to(ACC)
-    exists = c < channels
-    shift = tl.load(planes, mask=exists, other=0.0).to(ACC)
-    mean = tl.load(mean_in + n * channels + c, mask=exists, other=0.0)
-    rstd = tl.load(rstd_in + n * channels + c, mask=exists, other=0.0)
-    g = parameter(gamma, n, gamma_n, c, channels, 1.0, ACC)
-    b = parameter(beta, n, beta_n, c, channels, 0.0, ACC)
+    shift, mean, rstd, g, b = saved(
+        planes, mean_in, rstd_in, gamma, beta, n, c, channels, gamma_n, beta_n, ACC
+    )
     y = affine(value - shift, mean, rstd, g, b)
     if RELU:
         y = relu(y)
@@ -150,36 +147,9 @@ def extend(x: Tensor, extended: Tensor, padding: int, upsample: int) -> None:
     """Fill `extended`, in channels_last, from `x`, of any strides."""
     channels, height, width = x.shape[1:]
     block_p, block_c = block(channels)
-    grid = _grid(extended, block_p, block_c)
-    extend_kernel[grid](
+    extend_kernel[grid(extended, block_p, block_c)](
         x, extended, channels, height, width, *x.stride(),
         PADDING=padding, FACTOR=upsample, BLOCK_P=block_p, BLOCK_C=block_c, num_warps=8,
-    )  # fmt: skip
-
-
-def extend_normalised(
-    x: Tensor,
-    extended: Tensor,
-    residual: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor,
-    rstd: Tensor,
-    relu: bool,
-    padding: int,
-    upsample: int,
-) -> None:
-    """As `extend`; what stands between is as in `stylize.ops.cuda_instance_norm.forward`."""
-    channels, height, width = x.shape[1:]
-    block_p, block_c = block(channels)
-    grid = _grid(extended, block_p, block_c)
-    extend_normalised_kernel[grid](
-        x, extended, residual, weight, bias, mean, rstd, channels, height, width,
-        *x.stride(), *(x if residual is None else residual).stride(),
-        *(0 if rows is None or rows.dim() == 1 else rows.stride(0) for rows in (weight, bias)),
-        RELU=relu, ACC=tl.float64 if mean.dtype == torch.float64 else tl.float32,
-        PADDING=padding, FACTOR=upsample, BLOCK_P=block_p, BLOCK_C=block_c,
-        num_warps=8, enable_fp_fusion=False,
     )  # fmt: skip
 
 
@@ -187,9 +157,8 @@ def gradient(grad: Tensor, dx: Tensor, padding: int, upsample: int) -> None:
     """Fill `dx`, in channels_last, from the derivative by what `extend` made, of any strides."""
     channels, height, width = dx.shape[1:]
     block_p, block_c = block(channels)
-    grid = _grid(dx, block_p, block_c)
     accumulator = tl.float64 if grad.dtype == torch.float64 else tl.float32
-    gradient_kernel[grid](
+    gradient_kernel[grid(dx, block_p, block_c)](
         grad, dx, channels, height, width, *grad.stride(),
         PADDING=padding, FACTOR=upsample, ACC=accumulator,
         BLOCK_P=block_p, BLOCK_C=block_c, num_warps=8,
@@ -202,7 +171,7 @@ def block(channels: int) -> tuple[int, int]:
     return TILE // block_c, block_c
 
 
-def _grid(result: Tensor, block_p: int, block_c: int) -> tuple[int, int, int]:
+def grid(result: Tensor, block_p: int, block_c: int) -> tuple[int, int, int]:
     """Programs that make a result."""
     n, channels, height, width = result.shape
     return height, triton.cdiv(width, block_p), n * triton.cdiv(channels, block_c)

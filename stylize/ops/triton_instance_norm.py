@@ -58,7 +58,7 @@ def _valid(first, end, c, channels, BLOCK_P: tl.constexpr):
 
 
 @triton.jit
-def parameter(pointer, n, stride_n, c, channels, default, ACC: tl.constexpr):
+def _parameter(pointer, n, stride_n, c, channels, default, ACC: tl.constexpr):
     """Gamma or beta of the tile's channels, (1, BLOCK_C); `default` where there is none."""
     # Not a second return: the compiler would read it with a pointer that is None, and fail.
     if pointer is None:
@@ -206,8 +206,8 @@ def normalise_kernel(
     if chunk == 0:
         tl.store(mean_out + n * channels + c, mean, mask=c < channels)
         tl.store(rstd_out + n * channels + c, rstd, mask=c < channels)
-    g = parameter(gamma, n, gamma_n, c, channels, 1.0, ACC)
-    b = parameter(beta, n, beta_n, c, channels, 0.0, ACC)
+    g = _parameter(gamma, n, gamma_n, c, channels, 1.0, ACC)
+    b = _parameter(beta, n, beta_n, c, channels, 0.0, ACC)
     out = _planes(y, n, c, y_n, y_c)
     tiles = tl.cdiv(end - begin, BLOCK_P)
     for tile in range(0, tiles):
@@ -226,7 +226,7 @@ def normalise_kernel(
 
 
 @triton.jit
-def _saved(
+def saved(
     planes, mean_in, rstd_in, gamma, beta, n, c, channels, gamma_n, beta_n, ACC: tl.constexpr
 ):
     """What forward left of the tile's planes: shift, mean, rstd, gamma, beta, (1, BLOCK_C) each."""
@@ -234,8 +234,8 @@ def _saved(
     shift = tl.load(planes, mask=valid, other=0.0).to(ACC)
     mean = tl.load(mean_in + n * channels + c, mask=valid, other=0.0)
     rstd = tl.load(rstd_in + n * channels + c, mask=valid, other=0.0)
-    g = parameter(gamma, n, gamma_n, c, channels, 1.0, ACC)
-    b = parameter(beta, n, beta_n, c, channels, 0.0, ACC)
+    g = _parameter(gamma, n, gamma_n, c, channels, 1.0, ACC)
+    b = _parameter(beta, n, beta_n, c, channels, 0.0, ACC)
     return shift, mean, rstd, g, b
 
 
@@ -263,7 +263,7 @@ def gradient_sums_kernel(
     """Sums of the gradient, and of the gradient times the normalised value, over one chunk."""
     chunk, n, c = _locate(tl.program_id(0), chunks, channels, BLOCK_C)
     planes, grads = _planes(x, n, c, x_n, x_c), _planes(grad, n, c, g_n, g_c)
-    shift, mean, rstd, g, b = _saved(
+    shift, mean, rstd, g, b = saved(
         planes, mean_in, rstd_in, gamma, beta, n, c, channels, gamma_n, beta_n, ACC
     )
     begin = chunk * chunk_pixels
@@ -308,7 +308,7 @@ def gradient_kernel(
     """Make dx of one chunk, and the two sums of its planes; ON_CHIP as in `normalise_kernel`."""
     chunk, n, c = _locate(tl.num_programs(0) - 1 - tl.program_id(0), chunks, channels, BLOCK_C)
     planes, grads = _planes(x, n, c, x_n, x_c), _planes(grad, n, c, g_n, g_c)
-    shift, mean, rstd, g, b = _saved(
+    shift, mean, rstd, g, b = saved(
         planes, mean_in, rstd_in, gamma, beta, n, c, channels, gamma_n, beta_n, ACC
     )
     begin = chunk * chunk_pixels

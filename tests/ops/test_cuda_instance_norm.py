@@ -319,7 +319,10 @@ def test_the_network_gives_the_references_picture_without_a_gradient() -> None:
     torch.manual_seed(0)
     network = TransformerNet(width=0.125, ground=0.25).to(DEVICE)
     photo = torch.rand(1, 3, 17, 12, device=DEVICE)
-    with patch("stylize.ops.instance_norm.route", return_value="reference"):
+    with (
+        patch("stylize.ops.instance_norm.route", return_value="reference"),
+        patch.object(network, "_ahead", side_effect=AssertionError),
+    ):
         in_turn = network(photo).detach()
     with torch.no_grad(), patch.object(network, "_in_turn", side_effect=AssertionError):
         ahead = network(photo)

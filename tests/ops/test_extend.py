@@ -25,7 +25,7 @@ def _forced_route(request: pytest.FixtureRequest) -> Iterator[None]:
     """By the kernels, without a GPU in Triton's interpreter, and by torch's copies."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(ROUTE_VARIABLE, request.param)
-        patch.setattr(triton_extend, "TILE", 64)  # so that small rows are made by several programs
+        patch.setattr(triton_extend, "TILE", 32)  # so that small rows are made by several programs
         route.cache_clear()
         yield
     route.cache_clear()
