@@ -38,11 +38,15 @@ class OpenVINOBackend:
     Args:
         plan: the network.
         arrays: its parameters by the plan's names.
-        compile_graph: compiles for the device and in the precision wanted.
+        compile_graph: compiles for the device, in the precision wanted or, if told to be exact, in
+            float32, as sums over a band leave the range of float16.
     """
 
     def __init__(
-        self, plan: Plan, arrays: Arrays, compile_graph: Callable[[ov.Model], ov.CompiledModel]
+        self,
+        plan: Plan,
+        arrays: Arrays,
+        compile_graph: Callable[[ov.Model, bool], ov.CompiledModel],
     ) -> None:
         self._arrays = arrays
         self._compile = compile_graph
@@ -150,7 +154,7 @@ class OpenVINOBackend:
         key = min(there, default=(*name, rows))
         if key not in self._convolutions:
             graph = convolution_graph(stage, self._arrays, turned, rows, width)
-            self._convolutions[key] = self._compile(graph).create_infer_request()
+            self._convolutions[key] = self._compile(graph, False).create_infer_request()
         self._convolutions.move_to_end(key)
         while len(self._convolutions) > self._kept:
             self._convolutions.popitem(last=False)
@@ -172,7 +176,7 @@ class OpenVINOBackend:
         ]
         key = name, *((x.dtype, x.shape[-1]) for x in inputs)
         if key not in self._elementwise:
-            self._elementwise[key] = self._compile(build(inputs)).create_infer_request()
+            self._elementwise[key] = self._compile(build(inputs), True).create_infer_request()
         request = self._elementwise[key]
         for number, x in enumerate(inputs):
             request.set_input_tensor(number, ov.Tensor(x, shared_memory=True))

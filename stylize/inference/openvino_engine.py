@@ -117,12 +117,12 @@ class OpenVINOEngine:
             field *= strength
             picture += field[..., None]
 
-    def _compile(self, graph: ov.Model) -> ov.CompiledModel:
-        return self._core.compile_model(graph, "CPU", self._settings())
+    def _compile(self, graph: ov.Model, exact: bool = False) -> ov.CompiledModel:
+        return self._core.compile_model(graph, "CPU", self._settings(exact))
 
-    def _settings(self) -> dict[str, str]:
+    def _settings(self, exact: bool = False) -> dict[str, str]:
         return {
-            "INFERENCE_PRECISION_HINT": PRECISIONS[self.precision],
+            "INFERENCE_PRECISION_HINT": PRECISIONS["fp32" if exact else self.precision],
             "PERFORMANCE_HINT": "LATENCY",
         }
 

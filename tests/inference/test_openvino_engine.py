@@ -25,6 +25,7 @@ from stylize.inference import compile_cache
 from stylize.inference.memory import WHOLE_BYTES
 from stylize.inference.stylizer import Stylizer
 from stylize.model_file import read_card, read_model, write_model
+from stylize.zoo import find_style, list_styles
 from tests.conftest import Trained, make_picture
 
 pytest.importorskip("openvino")
@@ -139,7 +140,7 @@ print((peak() - before) / (1080 * 1920))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process its peak")
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_whole_pass_takes_the_memory_that_is_counted_on(precision: str) -> None:
     if precision not in cpu_precisions():
         pytest.skip(f"this CPU has no {precision}")
@@ -188,6 +189,32 @@ def test_reduced_precision_keeps_50_db(photo: str) -> None:
         tensor = torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255
         whole = (stylizer(tensor)[0].permute(1, 2, 0) * 255).round().int().numpy()
         assert psnr(whole, expected) >= 50, (backend, precision)
+        banded = Stylizer(device="cpu", memory=3 << 20, backend=backend, precision=precision)
+        bands = banded.restyle(pixels).astype(int)
+        assert psnr(bands, expected) >= 50, (backend, precision, "in bands")
+
+
+@pytest.mark.parametrize(
+    "style", [style.name for style in list_styles() if style.origin == "shipped"]
+)
+def test_the_squares_of_instance_norm_fit_half_precision(style: str) -> None:
+    """On any CPU: what the norms square is looked at in float32."""
+    data = pytest.importorskip("skimage.data")
+    model = read_model(find_style(style))
+    graph = network_graph(model.card.plan, model.arrays)
+    squares = [x for x in graph.get_ops() if x.get_type_name() == "SquaredDifference"]
+    assert len(squares) == sum(stage.norm == "instance" for stage in model.card.plan.stages)
+    if not squares:
+        return
+    graph.add_outputs([square.output(0) for square in squares])
+    star = np.zeros((256, 256, 3), np.float32)
+    star[100:103, 100:103] = 1.0  # the most deviations from the mean that a picture can be
+    look = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for picture in (data.coffee()[:256, :256].astype(np.float32) / 255, star):
+        found = look(picture[None])
+        largest = max(found[number].max() for number in range(1, len(found)))
+        # 65,504 is the largest number; half of it, as a photo may have a smaller star yet.
+        assert largest < 2**15
 
 
 def test_a_pass_can_be_interrupted() -> None:
