@@ -62,7 +62,7 @@ def load(
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         memory: bytes that restyling one picture may take; None: by what is free.
         backend: "torch", "openvino" (CPU), or "auto": torch on a GPU, else OpenVINO where it is.
-        precision: "fp32", "tf32", "bf16", "fp16", or "auto": bf16 where the hardware has it.
+        precision: "fp32", "tf32", "bf16", "fp16", or "auto": bf16 where it is faster.
 
     Returns:
         A callable: PIL image, numpy (H, W, 3) or tensor (N, 3, H, W) in, the same kind out.

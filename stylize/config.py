@@ -112,7 +112,7 @@ class TrainConfig:
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     precision: Precision = "auto"
-    """auto, fp32, tf32, bf16 or fp16; auto takes bf16 where the device computes it in hardware."""
+    """auto, fp32, tf32, bf16 or fp16; auto takes bf16 where the device is faster in it."""
     cuda_graph: bool = True
     """Whether an NVIDIA GPU records a step and replays it, which spares the host some 1,200
     launches; never with fp16, nor with several processes."""

@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from stylize.cpu import bf16_pays
 from stylize.errors import StylizeError, UsageError
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -49,15 +50,16 @@ DTYPES = {
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """The number type of the convolutions; "auto" takes bf16 where the device has it in hardware.
+    """The number type of the convolutions; "auto" takes bf16 where the device is faster in it.
 
-    Emulated bf16 is slower than float32, so nobody gets it unasked.
+    Emulated bf16 is slower than float32, and so is some CPUs' own: nobody gets it unasked.
 
     Raises:
         UsageError: no such precision, or not on this device.
     """
     if precision == "auto":
-        return "bf16" if _has_bf16(device) else "fp32"
+        faster = _has_bf16(device) and (device.type != "cpu" or bf16_pays())
+        return "bf16" if faster else "fp32"
     if precision == "fp16" and device.type == "cpu":
         raise UsageError("fp16 needs a GPU; on a CPU give --precision auto, fp32 or bf16")
     if precision not in DTYPES:

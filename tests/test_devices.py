@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
+from stylize import cpu
 from stylize.devices import autocast, convolving, needing_memory, resolve_precision
 from stylize.errors import StylizeError, UsageError
 
@@ -105,3 +107,35 @@ def test_only_halves_are_autocast(precision: str, dtype: torch.dtype) -> None:
     x, kernel = torch.rand(1, 3, 8, 8), torch.rand(2, 3, 3, 3)
     with autocast(torch.device("cpu"), precision):
         assert torch.conv2d(x, kernel).dtype == dtype
+
+
+CPU_INFO = """processor	: 0
+vendor_id	: {vendor}
+flags		: fpu avx512f avx512_bf16 {flag}
+
+processor	: 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flag", "taken"),
+    [
+        ("GenuineIntel", "amx_bf16", "bf16"),
+        ("GenuineIntel", "", "fp32"),  # its bf16 is slower than float32 there
+        ("AuthenticAMD", "", "bf16"),
+        (None, "", "bf16"),  # no Linux: nothing is told
+    ],
+)
+def test_bf16_is_taken_where_the_cpu_is_faster_in_it(
+    vendor: str | None, flag: str, taken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openvino_engine = pytest.importorskip("stylize.inference.openvino_engine")
+    there = tmp_path / "cpuinfo"
+    if vendor:
+        there.write_text(CPU_INFO.format(vendor=vendor, flag=flag))
+    monkeypatch.setattr(cpu, "CPU_INFO", there)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(openvino_engine, "cpu_precisions", lambda core: ["fp32", "bf16"])
+    assert resolve_precision("auto", torch.device("cpu")) == taken
+    assert openvino_engine.resolve_precision("auto") == taken
+    assert resolve_precision("bf16", torch.device("cpu")) == "bf16"  # who asks for it gets it

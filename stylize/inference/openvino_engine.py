@@ -13,6 +13,7 @@ import numpy.typing as npt
 import openvino as ov
 
 import stylize
+from stylize.cpu import bf16_pays
 from stylize.errors import StylizeError, UsageError
 from stylize.free_memory import free_memory
 from stylize.imaging.levels import as_floats, as_levels, deviation
@@ -43,7 +44,7 @@ class OpenVINOEngine:
 
     Args:
         model: the style.
-        precision: "auto" takes bf16 where the CPU has it.
+        precision: "auto" takes bf16 where the CPU is faster in it.
 
     Raises:
         UsageError: the CPU does not compute in this precision.
@@ -166,14 +167,14 @@ def _infer(request: ov.InferRequest, batch: npt.NDArray[np.float32]) -> None:
 
 
 def resolve_precision(precision: str, core: ov.Core | None = None) -> str:
-    """The number type of the convolutions; "auto" takes bf16 where the CPU has it in hardware.
+    """The number type of the convolutions; "auto" takes bf16 where the CPU is faster in it.
 
     Raises:
         UsageError: the CPU has none such.
     """
     offered = cpu_precisions(core)
     if precision == "auto":
-        return "bf16" if "bf16" in offered else "fp32"
+        return "bf16" if "bf16" in offered and bf16_pays() else "fp32"
     if precision not in offered:
         raise UsageError(
             f"this CPU does not compute in {precision}; it has {', '.join(offered)}: give "
