@@ -7,7 +7,7 @@ Needs scipy, which the demo's photos bring along.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +34,12 @@ SOFT = 0.6
 
 def main() -> None:
     """Write the mosaic of a painting."""
-    source, target = map(Path, sys.argv[1:])
-    picture = Image.fromarray(mosaic(read_rgb(source))).filter(ImageFilter.GaussianBlur(SOFT))
-    write_picture(target, picture)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("painting", type=Path)
+    parser.add_argument("target", type=Path)
+    given = parser.parse_args()
+    glass = Image.fromarray(mosaic(read_rgb(given.painting)))
+    write_picture(given.target, glass.filter(ImageFilter.GaussianBlur(SOFT)))
 
 
 def mosaic(painting: Pixels) -> Pixels:

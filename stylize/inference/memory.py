@@ -38,9 +38,8 @@ WHOLE_BYTES = {
     ("openvino", "fp16"): 190,
 }
 """Bytes a pixel that a pass over the whole picture takes, by backend and precision, for a network
-of width 1 (measured: torch in float32 718; OpenVINO 429 to 482, in bfloat16 155 to 185;
-torch's half precisions are taken to need no more, and OpenVINO's float16 as much as its
-bfloat16)."""
+of width 1 (measured: torch in float32 718; OpenVINO 429 to 482, in bfloat16 155 to 185, in float16
+183; torch's half precisions are taken to need no more)."""
 
 FULL_PRECISION_BYTES = 128 << 20
 """Stores up to this size, full resolution not counted, keep single precision, for pictures of up to
