@@ -59,6 +59,12 @@ def process(words: Sequence[object], **env: str) -> None:
     )
 
 
+def backends(precision: str) -> list[str]:
+    """Those that compute in it here; torch has no float16 on a CPU."""
+    torchs = precision != "fp16" or torch.cuda.is_available()
+    return ["torch"] * torchs + ["openvino"] * has_openvino()
+
+
 def whole_processes(folder: Path, rounds: int, precision: str) -> None:
     """Print the table of whole processes."""
     weights = folder / "weights.pth"
@@ -76,13 +82,13 @@ def whole_processes(folder: Path, rounds: int, precision: str) -> None:
                 a, STYLIZE_CACHE=tempfile.mkdtemp(dir=folder)
             ),
         }
-        if has_openvino():
+        if backends(precision) == ["torch", "openvino"]:
             calls["stylize --backend torch"] = lambda a=apply: process([*a, "--backend", "torch"])  # type: ignore[misc]
         if (width, height) == SIZES[-1]:
             del calls["stylize, the first run"]
             streamed = [*apply, "--memory", STREAMED]
             calls[f"stylize --memory {STREAMED}"] = lambda a=streamed: process(a)  # type: ignore[misc]
-            if has_openvino():
+            if backends(precision) == ["torch", "openvino"]:
                 calls[f"stylize --memory {STREAMED} --backend openvino"] = (
                     lambda a=streamed: process([*a, "--backend", "openvino"])  # type: ignore[misc]
                 )
@@ -113,8 +119,7 @@ def network_alone(rounds: int, precision: str) -> None:
         calls["plain, torch.compile"] = lambda: plain(compiled)
         in_halves = torch.compile(copy.deepcopy(network).to(memory_format=torch.channels_last))
         calls["plain, torch.compile, bf16"] = lambda: plain(in_halves, halves=True)
-    backends = ["torch"] + (["openvino"] if has_openvino() else [])
-    for backend in backends:
+    for backend in backends(precision):
         stylizer = Stylizer(backend=backend, precision=precision)
         name = f"stylize, {backend}, {stylizer.engine.precision}"
         calls[name] = lambda s=stylizer: s.restyle(pixels)  # type: ignore[misc]

@@ -166,7 +166,8 @@ def _choose_backend(
         return any_in_bands("fp32") and any_in_bands(_precision(means))
 
     few = len(jobs) <= FEW
-    return choose_backend("auto", means.device, megapixels if few else None, bands).backend
+    pixels = megapixels if few else None
+    return choose_backend("auto", means.device, pixels, bands, means.precision).backend
 
 
 def _precision(means: Means) -> str:

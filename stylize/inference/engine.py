@@ -92,6 +92,7 @@ def choose_backend(
     device: str = "auto",
     megapixels: float | None = None,
     bands: Callable[[], bool] = lambda: False,
+    precision: str = "auto",
 ) -> Choice:
     """Decide which backend restyles, without importing either.
 
@@ -100,6 +101,8 @@ def choose_backend(
         device: as `Stylizer` takes it.
         megapixels: how much is to be restyled; None: enough for start-up not to matter.
         bands: whether a picture is `better_in_bands`; asked only where that decides.
+        precision: as asked for. Who asks for one that not every CPU has means the GPU, where there
+            is one; torch computes in fp16 on no CPU.
 
     Raises:
         UsageError: no such backend, or it does not fit the device.
@@ -121,11 +124,12 @@ def choose_backend(
     if not there:
         return Choice("torch", "OpenVINO is not installed")
     gpu = device == "auto" and find_gpu()
-    if not gpu and bands():
+    if not gpu and precision != "fp16" and bands():
         return Choice("torch", "faster in bands")
     if not gpu:
         return Choice("openvino", "faster than torch on a CPU")
-    if megapixels is not None and "torch" not in sys.modules:
+    on_any = precision in ("auto", "fp32")
+    if on_any and megapixels is not None and "torch" not in sys.modules:
         seconds = megapixels / (CPU_RATE * (os.cpu_count() or 1))
         if seconds < TORCH_START:
             return Choice("openvino", f"done before torch has woken the {gpu}")

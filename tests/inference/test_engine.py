@@ -49,6 +49,27 @@ def test_auto_takes_what_is_fastest(
         assert choose_backend("auto", device, megapixels, bands=lambda: True).backend == "torch"
 
 
+@pytest.mark.parametrize(
+    ("gpu", "precision", "expected"),
+    [
+        ("NVIDIA GPU", "fp32", "openvino"),  # a small photo, done before torch has started
+        ("NVIDIA GPU", "tf32", "torch"),  # which no CPU has,
+        ("NVIDIA GPU", "fp16", "torch"),  # and not every CPU
+        ("NVIDIA GPU", "bf16", "torch"),
+        ("", "bf16", "torch"),  # in bands
+        ("", "fp16", "openvino"),  # torch has none on a CPU
+    ],
+)
+def test_the_backend_has_the_precision_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, gpu: str, precision: str, expected: str
+) -> None:
+    monkeypatch.setattr(engine, "find_gpu", lambda: gpu)
+    monkeypatch.setattr(engine, "has_openvino", lambda: True)
+    monkeypatch.setattr(sys, "modules", {})
+    choice = choose_backend("auto", "auto", 0.2, lambda: True, precision)
+    assert choice.backend == expected
+
+
 @given(height=st.integers(1, 9000), width=st.integers(1, 9000), gigabytes=st.integers(1, 64))
 def test_large_pictures_in_float32_go_to_torchs_bands(
     height: int, width: int, gigabytes: int
