@@ -32,9 +32,10 @@ Written from the files' own metadata by `python scripts/make_cards.py`. What all
   `--seed 2`, all else the same. The Starry Night and its twin had `content_weight=0.4`, and then
   2,000 steps more so with `--seed 3`.
 - Last, with the price for patches, `patch_weight=10`: 400 steps with `--seed 4`; 600 for The
-  Shipwreck and the mosaic, 800 for The Starry Night, The Scream and their twins. The Starry Night
-  and its twin then had 800 more with `--seed 5`, of the painting softened to a `style_grit` of
-  0.03, against which their losses are.
+  Shipwreck and the mosaic, 800 for The Starry Night, The Scream and their twins. Five then had the
+  painting softened to a `style_grit` of 0.03, against which their losses are: The Starry Night and
+  its twin 800 steps with `--seed 5`, The Great Wave 1,500, the mosaic 1,000 and The Shipwreck 700
+  with `--seed 6`. The others' paintings have no more than that.
 - The glass mosaic learned the picture that `scripts/make_mosaic.py` makes of Composition VII: first
   `--preset standard` on generated pictures, begun from the nearest style, then on the photographs,
   `--preset best --steps 1250`, begun from that; half an hour each, on a CPU without bf16. Then
