@@ -11,9 +11,9 @@ CPU_INFO = Path("/proc/cpuinfo")
 def bf16_pays() -> bool:
     """Whether a CPU that computes in bf16 is faster so than in float32.
 
-    Intel's are in AMX alone, which virtual machines may hide: a Xeon without it restyled in 1.3
-    times float32's time and trained in 1.4 to 1.6 times, an AMD EPYC restyles in half of it. Where
-    the system tells nothing, AMX is taken to be there.
+    Intel's have the arithmetic for it in AMX, which virtual machines may hide: a Xeon without it
+    restyled in 1.3 times float32's time and trained in 1.4 to 1.6 times, where an AMD EPYC restyles
+    in half of it. Where the system tells nothing, AMX is taken to be there.
     """
     try:
         words = CPU_INFO.read_text().partition("\n\n")[0].split()
