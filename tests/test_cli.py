@@ -328,7 +328,7 @@ class TestTrain:
 
     @pytest.mark.parametrize(
         ("colour", "named"),
-        # Colours that bf16, which is taken where the CPU has it, rounds no further.
+        # Colours that bf16, which is taken where the CPU is faster in it, rounds no further.
         [([-2.0, -1.0, 0.0], "black"), ([0.25, 0.5, 0.875], "one colour (64, 128, 223)")],
     )
     def test_a_network_that_paints_one_colour_is_named(

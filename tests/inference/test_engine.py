@@ -53,8 +53,8 @@ def test_auto_takes_what_is_fastest(
     ("gpu", "precision", "expected"),
     [
         ("NVIDIA GPU", "fp32", "openvino"),  # a small photo, done before torch has started
-        ("NVIDIA GPU", "tf32", "torch"),  # which no CPU has,
-        ("NVIDIA GPU", "fp16", "torch"),  # and not every CPU
+        ("NVIDIA GPU", "tf32", "torch"),  # which no CPU has
+        ("NVIDIA GPU", "fp16", "torch"),  # which not every CPU has
         ("NVIDIA GPU", "bf16", "torch"),
         ("", "bf16", "torch"),  # in bands
         ("", "fp16", "openvino"),  # torch has none on a CPU

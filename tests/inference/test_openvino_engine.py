@@ -208,12 +208,12 @@ def test_the_squares_of_instance_norm_fit_half_precision(style: str) -> None:
         return
     graph.add_outputs([square.output(0) for square in squares])
     star = np.zeros((256, 256, 3), np.float32)
-    star[100:103, 100:103] = 1.0  # the most deviations from the mean that a picture can be
+    star[100:103, 100:103] = 1.0  # 85 deviations from the mean
     look = ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     for picture in (data.coffee()[:256, :256].astype(np.float32) / 255, star):
         found = look(picture[None])
         largest = max(found[number].max() for number in range(1, len(found)))
-        # 65,504 is the largest number; half of it, as a photo may have a smaller star yet.
+        # 65,504 is the largest number; half of it, as a larger sky's star stands out more.
         assert largest < 2**15
 
 
