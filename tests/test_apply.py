@@ -55,6 +55,15 @@ def test_own_results_are_no_photos(run: Run, trained: Trained, tmp_path: Path) -
     for more in ((), ("-o", "-")):
         done = run("apply", result, "-s", trained.batch, *more)
         assert_one_line(done, 1, "result of stylize itself")
+    # Of several, as a shell makes of `*.jpg`, they are left out, and so is what was made before.
+    for several in ((photo, result), (photo.parent / "*.jpg",)):
+        done = run("apply", *several, "-s", trained.batch, "--overwrite")
+        assert (done.returncode, done.stdout) == (0, f"{photo.with_name('a-batch.jpg')}\n")
+    other = save_picture(photo.with_name("b.jpg"), 20, 20)
+    done = run("apply", photo, result, other, "-s", trained.batch)
+    assert (done.returncode, done.stdout) == (0, f"{photo.with_name('b-batch.jpg')}\n")
+    assert "1 skipped: their results exist" in done.stderr
+    assert "1 skipped: results of stylize itself" in done.stderr
 
 
 def test_several_styles(run: Run, trained: Trained, tmp_path: Path) -> None:

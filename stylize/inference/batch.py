@@ -37,7 +37,7 @@ class Job:
 
 @dataclass
 class Jobs:
-    """What is to be done, and what was left out of folders, and why."""
+    """What is to be done, and what was left out of several, and why."""
 
     jobs: list[Job] = field(default_factory=list)
     existing: int = 0
@@ -60,13 +60,14 @@ def plan_jobs(
 
     Raises:
         UsageError: a missing photo or folder, two photos with one result, a folder without output.
-        StylizeError: in one style, a result of a file given by name exists; the file is such a
-            result itself; nothing can be written where results belong.
+        StylizeError: one file was given by name, and its result in the one style exists, or it is
+            such a result itself; nothing can be written where results belong.
     """
     found = Jobs()
     sources = list(_sources(words, output))
     several = len(styles) > 1
-    single = len(sources) == 1 and sources[0][1] is None and not several
+    by_name = len(sources) == 1 and sources[0][1] is None
+    single = by_name and not several
     if several and any(source is None for source, _ in sources):
         raise UsageError(
             f"standard input is there once, for one style, not {len(styles)}; give a file"
@@ -77,7 +78,7 @@ def plan_jobs(
     for source, below in sources:
         if source is None or not is_own_result(source):
             photos.append((source, below))
-        elif below is None:
+        elif by_name:
             raise StylizeError(f"{source} is a result of stylize itself; give the photo")
         else:
             found.own_results += 1
@@ -101,7 +102,7 @@ def plan_jobs(
         if target.exists() and source is not None and target.samefile(source):
             raise UsageError(f"{target} is the photo itself; give another --output")
         if target.exists() and not overwrite:
-            if below is None and not several:
+            if single:
                 raise StylizeError(f"{target} exists; give --overwrite to replace it")
             found.existing += 1
             continue
