@@ -47,6 +47,9 @@ def from_floats(values: Tensor, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         values = values.mul_(np.iinfo(dtype).max).round_()
     if dtype == np.uint8:
         values = values.byte()
+    if values.is_cuda:  # into memory that the GPU writes itself, without another copy
+        host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        values = host.copy_(values)
     found: npt.NDArray[Any] = values.cpu().numpy()
     return found.astype(dtype, copy=False)
 
