@@ -37,7 +37,7 @@ from stylize.model_file import file_sha256
 from stylize.networks.perceptual import DEFAULT_STYLE_LAYERS, load_perceptual
 from stylize.presets import PRESETS, preset_settings
 from stylize.training.data import PhotoSampler, load_style
-from stylize.training.start import load_nearest
+from stylize.training.start import TRIALS, load_nearest
 from stylize.training.trainer import Trainer
 from stylize.zoo import list_styles
 
@@ -107,14 +107,15 @@ def ours(config: TrainConfig, painting: Path, content: Path, warm: bool) -> Trai
     """A run of stylize, from random weights or from a style of another painting."""
     trainer = Trainer(replace(config, start="none"), painting, content, painting.stem)
     if warm:
-        model = load_nearest(
+        start = load_nearest(
             trainer.network,
             trainer.loss,
-            trainer.sampler.batch(0).to(trainer.device),
+            [trainer.sampler.batch(step).to(trainer.device) for step in range(TRIALS)],
             styles_that_saw(painting),
         )
-        assert model is not None
-        print(f"{painting.stem} begins from {model.card.name}", flush=True)
+        assert start is not None
+        colours = ", recoloured" if start.recoloured else ""
+        print(f"{painting.stem} begins from {start.model.card.name}{colours}", flush=True)
     return trainer
 
 

@@ -6,7 +6,8 @@ Prints, layer by layer, the covariances' part in the painting's Gram matrices, b
 then for each model, by the loss network that ships, the held-out loss and what it misses: of the
 painting's covariances, in parts of them, added up over the four layers; and of the photos' details,
 the content loss at half of the resolution with flat places counted a tenth. Last, on the same
-pictures, the patches, the variance of colours that the photos do not tell, of 0 to 1, and the grit,
+pictures, the patches, the variance of colours that the photos do not tell, of 0 to 1; the root mean
+square by which colours leave the painting's, in levels of 255 (`stylize.palette`); and the grit,
 their detail of a pixel or two (`stylize.imaging.grit`). Each model is held against the painting as
 it learned it, softened or not (`style_grit`). Markdown.
 """
@@ -38,6 +39,7 @@ from stylize.networks.perceptual import (
     PerceptualNet,
     load_perceptual,
 )
+from stylize.palette import foreign_colours, palette_of
 from stylize.prices import unasked_colours
 from stylize.training.data import load_style, split_content
 
@@ -60,19 +62,22 @@ def details_missed(found: Tensor, wanted: Tensor, photo: Tensor) -> Tensor:
 def measure_model(
     name: str, network: PerceptualNet, painting: Path, photos: Sequence[Source]
 ) -> tuple[HeldOutLoss, list[float]]:
-    """The held-out loss, and the means over the same pictures of what is missed, patches, grit."""
+    """The held-out loss, and on the same pictures all that `main` prints behind it."""
     restyle = stylize.load(name, precision="fp32", backend="torch")
     learned = load_style(painting, STYLE_SIZE, restyle.card.settings.get("style_grit", 0.0))
     wanted = style_targets(network, learned, LAYERS, covariance_matrix)
-    faults: list[Tensor] = []  # (4,) each
+    palette = palette_of(learned)
+    faults: list[Tensor] = []  # (5,) each
 
     def observed(photo: Tensor) -> Tensor:
         restyled: Tensor = restyle(photo)
         found = network(restyled.clamp(0, 1), (*LAYERS, FINE))
         details = details_missed(found[FINE], network(photo, [FINE])[FINE], photo)
         patches = unasked_colours(restyled, photo)
+        foreign = foreign_colours(restyled.clamp(0, 1), palette)
         dirt = torch.tensor(grit(to_pixels(restyled)[0]))
-        faults.append(torch.stack([covariances_missed(found, wanted), details, patches, dirt]))
+        brush = covariances_missed(found, wanted)
+        faults.append(torch.stack([brush, details, patches, foreign, dirt]))
         return restyled
 
     loss = measure(
@@ -98,13 +103,13 @@ def main() -> None:
     if not arguments.models:
         return
     _, photos = split_content(arguments.content, seed=0)
-    missed = "covariances missed | details missed"
-    print(f"| model | content | style | total | {missed} | patches | grit |\n|---|{7 * '---:|'}")
+    faults = "covariances missed | details missed | patches | foreign | grit"
+    print(f"| model | content | style | total | {faults} |\n|---|{8 * '---:|'}")
     for name in arguments.models:
-        loss, faults = measure_model(name, network, arguments.painting, photos)
+        loss, found = measure_model(name, network, arguments.painting, photos)
         losses = f"{loss.content:.3f} | {loss.style:.3f} | {loss.total:.3f}"
-        brush, details, patches, dirt = faults
-        rest = f"{details:.3f} | {patches:.4f} | {dirt:.3f}"
+        brush, details, patches, foreign, dirt = found
+        rest = f"{details:.3f} | {patches:.4f} | {255 * foreign**0.5:.1f} | {dirt:.3f}"
         print(f"| {name} | {losses} | {brush:.2f} | {rest} |", flush=True)
 
 

@@ -75,11 +75,14 @@ class TrainConfig:
     """Factor of the total variation, 0 and up; a little removes high-frequency noise."""
     flat_weight: float = 20.0
     """Factor of the total variation where the photo is flat, 0 and up; 0 lets the network fill calm
-    areas with fine hatching. This and the next three are prices at a style strength of 1, and grow
+    areas with fine hatching. This and the next four are prices at a style strength of 1, and grow
     with it (`price_factor`)."""
     patch_weight: float = 0.0
     """Factor of the colours of areas that the photo does not ask for, 0 and up; presets choose. 0
     lets the network set patches of the painting's colours into calm areas, as they come."""
+    palette_weight: float = 0.0
+    """Factor of the mean square by which colours leave the painting's, 0 and up; presets choose. 0
+    lets the photo's own colours, and those of the style that was begun from, tint a drawing."""
     lattice_weight: float = 50.0
     """Factor of the energy of patterns locked to the network's 4 px lattice, 0 and up; 0 lets the
     network fake fine texture with a grid."""
@@ -143,7 +146,7 @@ class TrainConfig:
 
     @property
     def price_factor(self) -> float:
-        """What multiplies `flat_weight`, `patch_weight`, `lattice_weight` and `edge_weight`.
+        """What multiplies the weights of patches, the palette, flat areas, the lattice and edges.
 
         A stronger style outbids prices that stay as they are. Raw losses have prices of their own.
         """
@@ -188,6 +191,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("tv_weight", 0, 1e12),
     ("flat_weight", 0, 1e12),
     ("patch_weight", 0, 1e12),
+    ("palette_weight", 0, 1e12),
     ("lattice_weight", 0, 1e12),
     ("edge_weight", 0, 1e12),
     ("gamut_weight", 0, 1e12),

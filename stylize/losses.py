@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from stylize.devices import convolving
 from stylize.networks.perceptual import PerceptualNet
 from stylize.ops.window import window
+from stylize.palette import Palette, foreign_colours
 from stylize.prices import (
     EDGE_STRIPS,
     TINT_MEMORY,
@@ -158,7 +159,8 @@ class LossTerms:
     content: Tensor
     style: Tensor
     regularisation: Tensor
-    """Total variation, that of flat areas, patches, lattice energy, edge tint, what leaves 0..1."""
+    """Total variation, that of flat areas, patches, foreign colours, lattice energy, edge tint,
+    what leaves 0..1."""
     tint: Tensor
     """(4, strips, 3): this batch's `edge_tint`, without a derivative."""
 
@@ -204,6 +206,8 @@ class PerceptualLoss(nn.Module):
         covariance_weight: factor of their distance beside that of the Gram matrices.
         content_focus: how much less a place counts in the content loss where the photo is flat.
         patch_weight: factor of the areas' colours that the photo does not ask for.
+        palette: the painting's; needed where colours outside it have a weight.
+        palette_weight: factor of the mean squared distance from it.
     """
 
     def __init__(
@@ -223,6 +227,8 @@ class PerceptualLoss(nn.Module):
         covariance_weight: float = 0.0,
         content_focus: float = 0.0,
         patch_weight: float = 0.0,
+        palette: Palette | None = None,
+        palette_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.network = network
@@ -240,10 +246,13 @@ class PerceptualLoss(nn.Module):
         self.covariance_weight = covariance_weight
         self.content_focus = content_focus
         self.patch_weight = patch_weight
+        self.palette_weight = palette_weight
         for layer, target in targets.items():
             self.register_buffer(f"gram_{layer}", target)
         for layer, target in (covariances or {}).items():
             self.register_buffer(f"covariance_{layer}", target)
+        for name, target in (palette._asdict() if palette else {}).items():
+            self.register_buffer(f"palette_{name}", target)
         device = next(iter(targets.values())).device
         self.tint: Tensor
         """(4, strips, 3), the running mean of what `remember` was given; part of a run's state."""
@@ -280,17 +289,24 @@ class PerceptualLoss(nn.Module):
         # expected tint's square is twice its mean times this batch's.
         tint, mean = edge_tint(shown, photo), self.tint
         lasting = (mean.square() + 2 * mean * (tint - tint.detach())).mean(dim=(1, 2)).sum()
+        foreign = foreign_colours(shown, self.palette) if self.palette_weight else 0
         return LossTerms(
             self.content_weight * content,
             self.style_weight * style,
             self.tv_weight * total_variation(shown)
             + self.flat_weight * flat_variation(shown, photo)
             + self.patch_weight * unasked_colours(shown, photo)
+            + self.palette_weight * foreign
             + self.lattice_weight * lattice_energy(shown)
             + self.edge_weight * lasting
             + self.gamut_weight * (restyled.float() - shown).square().mean(),
             tint.detach(),
         )
+
+    @property
+    def palette(self) -> Palette:
+        """The painting's, as it was given."""
+        return Palette(*(self.get_buffer(f"palette_{name}") for name in Palette._fields))
 
     def _content(self, features: Tensor, target: Tensor, photo: Tensor) -> Tensor:
         weight = None

@@ -14,12 +14,13 @@ _PAINTED: dict[str, Any] = {
     "content_weight": 0.6,
     "content_focus": 0.9,
     "patch_weight": 10.0,
+    "palette_weight": 200.0,
     "style_grit": 0.03,
 }
 """What every preset sets: Gram matrices alone change a photo's colours and leave out the brush,
 without a ground calm areas get one stroke over and over, faces lose their features where content
 counts everywhere alike, at a quarter of the resolution, patches of colour lie where the photo has
-none, and an oversharp scan's grit becomes cloth (docs/pictures.md)."""
+none, drawings are tinted, and an oversharp scan's grit becomes cloth (docs/pictures.md)."""
 
 _CPU: dict[Preset, dict[str, Any]] = {
     # A minute on two cores with AVX-512, measuring and importing included (less on a fast one, 50 s

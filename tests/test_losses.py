@@ -19,6 +19,7 @@ from stylize.losses import (
     style_targets,
 )
 from stylize.networks.perceptual import load_perceptual
+from stylize.palette import foreign_colours, palette_of
 from stylize.prices import unasked_colours
 
 
@@ -256,6 +257,19 @@ def test_patches_have_their_price(small_perceptual: Path) -> None:
     patches = unasked_colours(restyled, photo)
     assert patches > 0
     torch.testing.assert_close(terms.regularisation, 3 * patches)
+
+
+def test_foreign_colours_have_their_price(small_perceptual: Path) -> None:
+    network = load_perceptual(str(small_perceptual))
+    painting = 0.5 * torch.rand(1, 3, 40, 40)
+    targets = style_targets(network, painting, ["relu1_2"])
+    photo, restyled = torch.rand(2, 1, 3, 48, 48)
+    loss = PerceptualLoss(
+        network, targets, ["relu2_2"], palette=palette_of(painting), palette_weight=3.0
+    )
+    foreign = foreign_colours(restyled, palette_of(painting))
+    assert foreign > 0
+    torch.testing.assert_close(loss(restyled, photo).regularisation, 3 * foreign)
 
 
 def test_weights_and_gradients_reach_every_term(small_perceptual: Path) -> None:

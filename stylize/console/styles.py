@@ -130,7 +130,10 @@ def _content(card: ModelCard) -> str:
 
 
 def _start(card: ModelCard) -> str:
-    return str(card.start["name"]) if card.start else "random weights"
+    if not card.start:
+        return "random weights"
+    colours = " in the painting's colours" if card.start.get("recoloured") else ""
+    return f"{card.start['name']}{colours}"
 
 
 def _loss(loss: dict[str, float] | None) -> str:

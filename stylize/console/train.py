@@ -140,6 +140,8 @@ def _introduce(trainer: Trainer, quiet: bool) -> None:
             f"--set style_grit=0 learns it as it is",
         )
     start = trainer.start["name"] if trainer.start else "random weights"
+    if trainer.start and trainer.start["recoloured"]:
+        start += " in the painting's colours"
     say(
         quiet,
         f"{config.norm} norm from {start}, {count or generated} {'photos' if count else 'pictures'}"

@@ -106,6 +106,17 @@ class TransformerNet(nn.Module):
         weight = next(self.parameters())
         self.ground = Ground(strength).to(weight.device, weight.dtype) if strength else None
 
+    def recolour(self, turn: Tensor, shift: Tensor) -> None:
+        """Give every colour c as turn @ c + shift from now on: (3, 3) and (3,), float32.
+
+        The last layer is linear, and takes that in.
+        """
+        conv = self._stage(self.plan.stages[-1].name).conv
+        assert conv.bias is not None
+        with torch.no_grad():
+            conv.weight.copy_(torch.einsum("ij,jchw->ichw", turn, conv.weight))
+            conv.bias.copy_(turn @ conv.bias + shift)
+
     def tensors(self) -> dict[str, Tensor]:
         """The state as a model file holds it: by the plan's names, without torch's counters."""
         return {name: t for name, t in self.state_dict().items() if not name.endswith(_COUNTER)}

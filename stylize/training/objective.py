@@ -11,6 +11,7 @@ from stylize.networks.perceptual import (
     DEFAULT_STYLE_LAYERS,
     PerceptualNet,
 )
+from stylize.palette import palette_of
 
 
 def make_loss(config: TrainConfig, perceptual: PerceptualNet, painting: Tensor) -> PerceptualLoss:
@@ -40,4 +41,6 @@ def make_loss(config: TrainConfig, perceptual: PerceptualNet, painting: Tensor) 
         covariance_weight=config.covariance_weight,
         content_focus=config.content_focus,
         patch_weight=config.patch_weight * config.price_factor,
+        palette=palette_of(painting),
+        palette_weight=config.palette_weight * config.price_factor,
     )

@@ -36,7 +36,13 @@ from stylize.training.memory import check_memory
 from stylize.training.objective import make_loss
 from stylize.training.optimiser import make_optimisers, set_rates
 from stylize.training.schedule import learning_rate_factor
-from stylize.training.start import NEAREST, RANDOM, describe_start, load_nearest, load_start
+from stylize.training.start import (
+    NEAREST,
+    RANDOM,
+    TRIALS,
+    load_nearest,
+    load_start,
+)
 from stylize.training.step import TrainingStep, can_record
 
 LOG = logging.getLogger("stylize")
@@ -249,15 +255,17 @@ class Trainer:
 
     def _begin(self) -> None:
         """Load what the run begins from."""
-        if self.config.start == NEAREST:
-            with self._needing_memory():
-                photos = self.sampler.batch(0).to(self.device)
-                model = load_nearest(self.network, self.loss, photos)
-        elif self.config.start == RANDOM:
-            model = None
-        else:
-            model = load_start(self.network, self.config.start)
-        self.start = describe_start(model) if model else None
+        start = self.config.start
+        if start == RANDOM:
+            return
+        with self._needing_memory():
+            photos = [self.sampler.batch(step).to(self.device) for step in range(TRIALS)]
+            found = (
+                load_nearest(self.network, self.loss, photos)
+                if start == NEAREST
+                else load_start(self.network, start, self.loss, photos)
+            )
+        self.start = found.describe() if found else None
 
     def checkpoint(self) -> Checkpoint:
         """Everything that the next step depends on, as it stands."""

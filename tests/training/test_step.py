@@ -25,8 +25,9 @@ from tests.tape import Recorder
 def config(small_perceptual: Path) -> TrainConfig:
     return TrainConfig(
         steps=8, size=64, half_size_share=0.5, style_size=48, width=0.125, ground=0.1,
-        covariance_weight=0.3, content_focus=0.9, patch_weight=5.0, start="none", device="cpu",
-        perceptual=str(small_perceptual), warmup_steps=2, checkpoint_every=2, learning_rate=1e-2,
+        covariance_weight=0.3, content_focus=0.9, patch_weight=5.0, palette_weight=7.0,
+        start="none", device="cpu", perceptual=str(small_perceptual),
+        warmup_steps=2, checkpoint_every=2, learning_rate=1e-2,
     )  # fmt: skip
 
 
