@@ -79,7 +79,7 @@ def colour_map(pictures: Tensor, palette: Palette) -> tuple[Tensor, Tensor]:
         pictures: (N, 3, H, W), RGB in 0..1.
 
     Returns:
-        (3, 3) and (3,): the map of a colour is their product with it, and their sum. Float32.
+        What `recolour` takes: (3, 3) and (3,), float32.
 
     Source: Pitie and Kokaram, "The linear Monge-Kantorovitch linear colour mapping for
     example-based colour transfer", 2007.
@@ -91,6 +91,11 @@ def colour_map(pictures: Tensor, palette: Palette) -> tuple[Tensor, Tensor]:
     turn = back @ _root(root @ wanted @ root) @ back
     shift = mean - turn @ colours.mean(1)
     return _tensor(turn, pictures.device), _tensor(shift, pictures.device)
+
+
+def recolour(pictures: Tensor, turn: Tensor, shift: Tensor) -> Tensor:
+    """(N, 3, H, W) -> the same, every colour c as turn @ c + shift."""
+    return (pictures.permute(0, 2, 3, 1) @ turn.T + shift).permute(0, 3, 1, 2)
 
 
 def _colours(pictures: Tensor) -> Numbers:

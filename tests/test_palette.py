@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stylize.networks.transformer import TransformerNet
-from stylize.palette import LEAST_VARIANCE, RARE, colour_map, foreign_colours, palette_of
+from stylize.palette import (
+    LEAST_VARIANCE,
+    RARE,
+    colour_map,
+    foreign_colours,
+    palette_of,
+    recolour,
+)
 
 LEVEL = st.floats(0, 1, width=32)
 
@@ -59,7 +66,8 @@ def test_recoloured_pictures_have_the_painting_s_colours(grey: bool) -> None:
     mixed = torch.tensor([[0.5, 0.2, 0.1], [0.1, 0.3, 0.3], [0.0, 0.1, 0.8]])
     pictures = torch.einsum("ij,njhw->nihw", mixed, torch.rand(3, 3, 30, 20))
     turn, shift = colour_map(pictures, palette_of(painting))
-    recoloured = torch.einsum("ij,njhw->nihw", turn, pictures) + shift[:, None, None]
+    recoloured = recolour(pictures, turn, shift)
+    torch.testing.assert_close(recoloured[1, :, 2, 3], turn @ pictures[1, :, 2, 3] + shift)
     torch.testing.assert_close(recoloured.mean((0, 2, 3)), painting.mean((0, 2, 3)))
     # Exactly where LEAST_VARIANCE had been in the pictures' covariance.
     wanted = covariance(painting) - LEAST_VARIANCE * turn @ turn.T
@@ -80,6 +88,6 @@ def test_a_network_takes_a_map_of_colours_in() -> None:
     photo = torch.rand(1, 3, 16, 20)
     turn, shift = torch.rand(3, 3), torch.rand(3)
     with torch.no_grad():
-        wanted = torch.einsum("ij,njhw->nihw", turn, network(photo)) + shift[:, None, None]
+        wanted = recolour(network(photo), turn, shift)
         network.recolour(turn, shift)
         torch.testing.assert_close(network(photo), wanted, atol=1e-5, rtol=1e-5)

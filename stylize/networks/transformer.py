@@ -107,7 +107,7 @@ class TransformerNet(nn.Module):
         self.ground = Ground(strength).to(weight.device, weight.dtype) if strength else None
 
     def recolour(self, turn: Tensor, shift: Tensor) -> None:
-        """Give every colour c as turn @ c + shift from now on: (3, 3) and (3,), float32.
+        """Recolour all pictures from now on, as `stylize.palette.recolour` does.
 
         The last layer is linear, and takes that in.
         """

@@ -14,7 +14,7 @@ from stylize.errors import StylizeError, UsageError
 from stylize.losses import PerceptualLoss
 from stylize.model_file import Model, read_model
 from stylize.networks.transformer import TransformerNet
-from stylize.palette import colour_map
+from stylize.palette import colour_map, recolour
 from stylize.zoo import find_style, list_styles
 
 NEAREST, RANDOM = "auto", "none"
@@ -111,14 +111,13 @@ def _take_over(
     network.load_tensors(model.tensors())
     if not network.plan.ground:
         network.lay_ground(model.card.ground)
-    fitted, judged = photos
-    other = copy.deepcopy(network)
     with torch.no_grad():
-        restyled = network.eval()(fitted).clamp(0, 1).nan_to_num()
-        other.recolour(*colour_map(restyled, loss.palette))
+        fitted, judged = (network.eval()(batch) for batch in photos)
+        colours = colour_map(fitted.clamp(0, 1).nan_to_num(), loss.palette)
         as_it_is, recoloured = (
-            float(loss(each.eval()(judged), judged).total) for each in (network, other)
+            float(loss(restyled, photos[1]).total)
+            for restyled in (judged, recolour(judged, *colours))
         )
     if recoloured < as_it_is:
-        network.load_tensors(other.tensors())
+        network.recolour(*colours)
     return Start(model, recoloured < as_it_is, min(as_it_is, recoloured))

@@ -11,7 +11,7 @@ from stylize.config import TrainConfig
 from stylize.errors import StylizeError, UsageError
 from stylize.model_file import read_model
 from stylize.networks.transformer import TransformerNet
-from stylize.palette import colour_map
+from stylize.palette import colour_map, recolour
 from stylize.training import forecast
 from stylize.training.data import ENOUGH_PHOTOS, GENERATED
 from stylize.training.forecast import seconds_left
@@ -141,13 +141,13 @@ def test_without_a_start_it_begins_from_the_nearest_shipped_style(
                 for recoloured in (False, True):
                     restyled = network(judged)
                     if recoloured:
-                        restyled = torch.einsum("ij,njhw->nihw", turn, restyled)
-                        restyled = restyled + shift[:, None, None]
+                        restyled = recolour(restyled, turn, shift)
                     total = float(trainer.loss(restyled, judged).total)
                     losses[style.name, recoloured] = total
     name, recoloured = min(losses, key=lambda way: losses[way])
     assert trainer.start["name"] == name
     assert recoloured  # a painting of noise is grey in the mean, which no style that ships is
+    assert trainer.start["recoloured"]
     with torch.no_grad():
         restyled = trainer.network.eval()(judged)
     # The same products, summed in another order.
