@@ -111,7 +111,7 @@ def print_card(name: str, as_json: bool) -> None:
         ("style", card.name),
         ("painting", card.title or card.style_image),
         ("network", f"{card.norm} norm, width {card.width:g}"),
-        ("trained", f"{card.steps} steps on {_content(card)}, from {_start(card)}"),
+        ("trained", f"{card.steps} steps on {_content(card)}, from {describe_start(card.start)}"),
         ("loss network", str(card.perceptual.get("name", "unknown"))),
         ("held-out before", _loss(card.held_out_before)),
         ("held-out after", _loss(card.held_out_after)),
@@ -129,11 +129,12 @@ def _content(card: ModelCard) -> str:
     return " and ".join(f"{count} {kind}" for kind, count in kinds.items() if count) or "nothing"
 
 
-def _start(card: ModelCard) -> str:
-    if not card.start:
+def describe_start(start: dict[str, Any] | None) -> str:
+    """What training began from, as a card has it, in words."""
+    if not start:
         return "random weights"
-    colours = " in the painting's colours" if card.start.get("recoloured") else ""
-    return f"{card.start['name']}{colours}"
+    colours = " in the painting's colours" if start.get("recoloured") else ""
+    return f"{start['name']}{colours}"
 
 
 def _loss(loss: dict[str, float] | None) -> str:

@@ -20,6 +20,7 @@ from stylize.console.bars import (
     show_library_messages,
     stop_on_signal,
 )
+from stylize.console.styles import describe_start
 from stylize.errors import StylizeError
 from stylize.held_out import HeldOutLoss
 from stylize.imaging.files import Pixels
@@ -139,13 +140,11 @@ def _introduce(trainer: Trainer, quiet: bool) -> None:
             f"the painting has a grit of {scan:.3f} (photos mostly 0.03), softened to {most:g}; "
             f"--set style_grit=0 learns it as it is",
         )
-    start = trainer.start["name"] if trainer.start else "random weights"
-    if trainer.start and trainer.start["recoloured"]:
-        start += " in the painting's colours"
     say(
         quiet,
-        f"{config.norm} norm from {start}, {count or generated} {'photos' if count else 'pictures'}"
-        f", {trainer.device}, {trainer.precision}, loss network {trainer.perceptual.name}",
+        f"{config.norm} norm from {describe_start(trainer.start)}, "
+        f"{count or generated} {'photos' if count else 'pictures'}, {trainer.device}, "
+        f"{trainer.precision}, loss network {trainer.perceptual.name}",
     )
     if config.start == NEAREST and not trainer.start:
         say(

@@ -112,11 +112,11 @@ def _take_over(
     if not network.plan.ground:
         network.lay_ground(model.card.ground)
     with torch.no_grad():
-        fitted, judged = (network.eval()(batch) for batch in photos)
-        colours = colour_map(fitted.clamp(0, 1).nan_to_num(), loss.palette)
+        fitted, judged = photos
+        colours = colour_map(network.eval()(fitted).clamp(0, 1).nan_to_num(), loss.palette)
+        restyled = network(judged)
         as_it_is, recoloured = (
-            float(loss(restyled, photos[1]).total)
-            for restyled in (judged, recolour(judged, *colours))
+            float(loss(each, judged).total) for each in (restyled, recolour(restyled, *colours))
         )
     if recoloured < as_it_is:
         network.recolour(*colours)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from stylize.model_file import file_sha256
 from tests.conftest import (
@@ -71,37 +71,32 @@ def test_what_ships_is_measured_by_the_loss_network_that_ships(run: Run, tmp_pat
         assert total == pytest.approx(content + style, abs=2e-3)  # each is rounded to 1e-3
 
 
-def test_another_loss_network_measures_nothing(
-    run: Run, trained: Trained, small_perceptual: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("stands_for_it", "words"),
+    [
+        (False, "trained with the loss network 'tiny-vgg', which 'other' is not"),
+        (True, "by the loss network other, which stands for tiny-vgg."),
+    ],
+)
+def test_another_loss_network_measures_nothing_unless_it_stands_for_theirs(
+    run: Run,
+    trained: Trained,
+    small_perceptual: Path,
+    tmp_path: Path,
+    stands_for_it: bool,
+    words: str,
 ) -> None:
     save_picture(tmp_path / "photos" / "a.png", 32, 32)
-    from safetensors.torch import save_file
-
-    other = tmp_path / "other.safetensors"
-    save_file(load_file(small_perceptual), other, {"architecture": "vgg19"})
+    other, metadata = tmp_path / "other.safetensors", {"architecture": "vgg19"}
+    if stands_for_it:
+        metadata["stands_for"] = file_sha256(small_perceptual)
+    save_file(load_file(small_perceptual), other, metadata)
     done = run(
         "compare", trained.instance, trained.batch, "--photos", tmp_path / "photos",
         "--perceptual", other, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "trained with the loss network 'tiny-vgg', which 'other' is not" in done.stderr
-
-
-def test_a_loss_network_may_stand_for_another(
-    run: Run, trained: Trained, small_perceptual: Path, tmp_path: Path
-) -> None:
-    save_picture(tmp_path / "photos" / "a.png", 32, 32)
-    from safetensors.torch import save_file
-
-    student = tmp_path / "student.safetensors"
-    metadata = {"architecture": "vgg19", "stands_for": file_sha256(small_perceptual)}
-    save_file(load_file(small_perceptual), student, metadata)
-    done = run(
-        "compare", trained.instance, trained.batch, "--photos", tmp_path / "photos",
-        "--perceptual", student, cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "by the loss network student, which stands for tiny-vgg." in done.stderr
+    assert words in done.stderr
 
 
 def test_bad_input_is_one_line(run: Run, trained: Trained, tmp_path: Path) -> None:
