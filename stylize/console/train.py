@@ -137,7 +137,7 @@ def _introduce(trainer: Trainer, quiet: bool) -> None:
     if most and (scan := grit(load_painting(trainer.painting, config.style_size))) > most:
         say(
             quiet,
-            f"the painting has a grit of {scan:.3f} (photos mostly 0.03), softened to {most:g}; "
+            f"the painting has a grit of {scan:.3f}, smoothed along its strokes to {most:g}; "
             f"--set style_grit=0 learns it as it is",
         )
     say(
