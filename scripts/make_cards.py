@@ -31,11 +31,15 @@ Written from the files' own metadata by `python scripts/make_cards.py`. What all
 - From those, by the presets' content loss of today, which minds faces: 600 to 800 steps with
   `--seed 2`, all else the same. The Starry Night and its twin had `content_weight=0.4`, and then
   2,000 steps more so with `--seed 3`.
-- Last, with the price for patches, `patch_weight=10`: 400 steps with `--seed 4`; 600 for The
+- Then with the price for patches, `patch_weight=10`: 400 steps with `--seed 4`; 600 for The
   Shipwreck and the mosaic, 800 for The Starry Night, The Scream and their twins. Five then had the
-  painting softened to a `style_grit` of 0.03, against which their losses are: The Starry Night and
-  its twin 800 steps with `--seed 5`, The Great Wave 1,500, the mosaic 1,000 and The Shipwreck 700
-  with `--seed 6`. The others' paintings have no more than that.
+  painting blurred to a grit of 0.03: The Starry Night and its twin 800 steps with `--seed 5`, The
+  Great Wave 1,500, the mosaic 1,000 and The Shipwreck 700 with `--seed 6`.
+- Now six have the painting smoothed along its strokes to a `style_grit` of 0.02, against which
+  their losses are, and the price for foreign colours, `palette_weight=200`: The Starry Night and
+  its twin 1,500 steps more, The Great Wave, Composition VII, the mosaic (with `style_grit=0.03`, for
+  its joints) and The Shipwreck 800, with `--seed 7`. The Scream's and Udnie's scans have no more
+  grit than that.
 - The glass mosaic learned the picture that `scripts/make_mosaic.py` makes of Composition VII: first
   `--preset standard` on generated pictures, begun from the nearest style, then on the photographs,
   `--preset best --steps 1250`, begun from that; half an hour each, on a CPU without bf16. Then

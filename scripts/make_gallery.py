@@ -59,7 +59,7 @@ White paper and flat sky are painted in the painting's strokes, as each style ha
 ground, with a halo around what stands before them. No borders. Instance norm makes as much of the
 contrast in a calm sky as of that in a crowd, and where a picture gives no reason for them, areas
 of the painting's main colours came by chance, until they had [a price](pictures.md#patches).
-Starry Night sets faint dots into dark areas; `--strength 0.6` softens them. A face of less than
+Starry Night sets faint dots into the darkest areas; `--strength 0.6` softens them. A face below
 40 px loses features to the strokes, and in the glass mosaic one of 60, the astronaut's above, is
 pieces of glass: `--style-scale 0.5` paints it more finely.
 """
