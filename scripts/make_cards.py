@@ -37,9 +37,8 @@ Written from the files' own metadata by `python scripts/make_cards.py`. What all
   Great Wave 1,500, the mosaic 1,000 and The Shipwreck 700 with `--seed 6`.
 - Now six have the painting smoothed along its strokes to a `style_grit` of 0.02, against which
   their losses are, and the price for foreign colours, `palette_weight=200`: The Starry Night and
-  its twin 1,500 steps more, The Great Wave, Composition VII, the mosaic (with `style_grit=0.03`, for
-  its joints) and The Shipwreck 800, with `--seed 7`. The Scream's and Udnie's scans have no more
-  grit than that.
+  its twin 1,500 steps more, The Great Wave, Composition VII, The Shipwreck and the mosaic (down to
+  0.03, for its joints) 800, with `--seed 7`. The Scream's and Udnie's scans have no more than that.
 - The glass mosaic learned the picture that `scripts/make_mosaic.py` makes of Composition VII: first
   `--preset standard` on generated pictures, begun from the nearest style, then on the photographs,
   `--preset best --steps 1250`, begun from that; half an hour each, on a CPU without bf16. Then
