@@ -21,7 +21,7 @@ from stylize.networks.perceptual import CONVOLUTIONS, SLIM, PerceptualNet, load_
 
 ROUNDING = 1e-2
 """Of Gram matrices, by which those of one painting may differ between machines and precisions; a
-softened scan's differ by a quarter and more."""
+softened scan's differ by a tenth and more."""
 
 SHOWN_SIDE = 512
 """Longer side in pixels of the pictures that are shown, and timed."""
