@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,11 @@ def test_help_and_version(run: Run) -> None:
     for command in ("apply", "styles", "train", "compare", "ablate", "export", "import", "info"):
         assert command in run("--help").stdout
         assert run(command, "--help").returncode == 0
+
+
+def test_a_photo_without_a_command(run: Run, tmp_path: Path) -> None:
+    photo = save_picture(tmp_path / "my photo.png")
+    assert_one_line(run(photo), 2, f"try: stylize apply {shlex.quote(str(photo))}")
 
 
 class TestApply:
