@@ -137,8 +137,8 @@ def _introduce(trainer: Trainer, quiet: bool) -> None:
     if most and (scan := grit(load_painting(trainer.painting, config.style_size))) > most:
         say(
             quiet,
-            f"the painting has a grit of {scan:.3f}, smoothed along its strokes to {most:g}; "
-            f"--set style_grit=0 learns it as it is",
+            f"the painting has a grit of {scan:.3f}, more than {most:g}, and is smoothed along its "
+            f"strokes; --set style_grit=0 learns it as it is",
         )
     say(
         quiet,

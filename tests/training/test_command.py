@@ -76,7 +76,7 @@ def test_without_photos_and_with_logs(run: Run, tmp_path: Path, small_perceptual
     assert done.returncode == 0, done.stderr
     for words in (
         "256 generated pictures", "begins from random weights", "about 1 min",
-        "smoothed along its strokes to 0.001",
+        "more than 0.001, and is smoothed along its strokes",
     ):  # fmt: skip
         assert words in done.stderr
     assert read_card(tmp_path / "painting.safetensors").photos == 0
