@@ -24,8 +24,8 @@ HEIGHT = 768
 
 PAPER, INK = (240, 231, 210), (34, 28, 26)
 
-PERIOD = 10.5
-"""Pixels from line to line; 7 at the 512 px at which a painting is learned."""
+PERIOD = 9.0
+"""Pixels from line to line; 6 at the 512 px at which a painting is learned."""
 
 EDGE, AROUND = 2.5, 9.0
 """Standard deviations in pixels of the scale of edges that lines follow, and of the area that has

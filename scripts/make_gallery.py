@@ -26,7 +26,7 @@ from stylize.zoo import list_styles
 
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
 FIRST_SEEN = ("chelsea", "rocket")
-"""At the top of the README, four pictures wide."""
+"""At the top of the README, three pictures wide."""
 
 SIDE = 384
 """Longer side of the pictures, px; they are restyled as `stylize apply` restyles such files."""
@@ -139,7 +139,7 @@ def main() -> None:
     norms = ["photo", "instance norm", "batch norm"]
     columns = list(shown.values())
     first_seen = rows([photos[name] for name in FIRST_SEEN], columns)
-    write_picture(IMAGES / "gallery.jpg", folded(first_seen, labels, 4))
+    write_picture(IMAGES / "gallery.jpg", folded(first_seen, labels, 3))
     hard = [photo(name, HARD_SIDE) for name in HARD]
     write_picture(IMAGES / "hard.jpg", contact_sheet(rows(hard, columns), labels))
     for name in ("starry_night", "the_scream"):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 AnyArray = npt.NDArray[Any]
 
+LEVELS = (np.uint8, np.uint16)
+
 BEYOND = 1.0
 """How far floats may leave 0..1, as they do where a picture was resized, before it is taken for a
 mistake: instance norm would make a picture of 0..255 too, and give it back in 0..1."""
@@ -80,11 +82,15 @@ class Stylizer:
             The same shape and type.
 
         Raises:
+            UsageError: any other shape, type or range.
             StylizeError: the memory does not suffice.
         """
+        _check_array(pixels)
         if style_scale is None:
             style_scale = auto_scale(*pixels.shape[:2])
-        return restyle_coarse_to_fine(self._restyle_pixels, pixels, style_scale, on_progress)
+        given = pixels if pixels.dtype in LEVELS else pixels.astype(np.float32, copy=False)
+        restyled = restyle_coarse_to_fine(self._restyle_pixels, given, style_scale, on_progress)
+        return restyled.astype(pixels.dtype, copy=False)
 
     @overload
     def __call__(self, picture: Image.Image) -> Image.Image: ...
@@ -110,7 +116,7 @@ class Stylizer:
         if isinstance(picture, Image.Image):
             return self._restyle_pil(picture)
         if isinstance(picture, np.ndarray):
-            return self._restyle_array(picture)
+            return self.restyle(picture)
         # Whoever has a tensor has imported torch; nobody else need.
         if (torch := sys.modules.get("torch")) and isinstance(picture, torch.Tensor):
             return self._restyle_tensor(picture)
@@ -120,24 +126,10 @@ class Stylizer:
 
     def _restyle_pil(self, picture: Image.Image) -> Image.Image:
         picture = to_srgb(picture)
-        restyled = Image.fromarray(self._restyle_array(flatten(picture)))
+        restyled = Image.fromarray(self.restyle(flatten(picture)))
         if picture.mode == "RGBA":
             restyled.putalpha(picture.getchannel("A"))
         return restyled
-
-    def _restyle_array(self, picture: AnyArray) -> AnyArray:
-        if picture.ndim != 3 or picture.shape[2] != 3:
-            raise UsageError(f"an array must be (H, W, 3), not {picture.shape}")
-        if 0 in picture.shape:
-            raise UsageError(f"a picture needs at least one pixel, not {picture.shape}")
-        if picture.dtype in (np.uint8, np.uint16):
-            return self.restyle(picture)
-        if not np.issubdtype(picture.dtype, np.floating):
-            raise UsageError(
-                f"an array must be uint8, uint16 or float in 0..1, not {picture.dtype}"
-            )
-        _check_range(picture.min(), picture.max())
-        return self.restyle(picture.astype(np.float32)).astype(picture.dtype)
 
     def _restyle_pixels(self, pixels: AnyArray, on_progress: Progress, stretch: float) -> AnyArray:
         return self.engine.restyle(pixels, self.memory, on_progress, stretch)
@@ -153,6 +145,17 @@ class Stylizer:
         if batch.device.type == "cpu":  # a GPU would have to be waited for
             _check_range(batch.min().item(), batch.max().item())
         return self.engine.restyle_batch(batch, self.memory)
+
+
+def _check_array(pixels: AnyArray) -> None:
+    if pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise UsageError(f"an array must be (H, W, 3), not {pixels.shape}")
+    if 0 in pixels.shape:
+        raise UsageError(f"a picture needs at least one pixel, not {pixels.shape}")
+    if np.issubdtype(pixels.dtype, np.floating):
+        _check_range(pixels.min(), pixels.max())
+    elif pixels.dtype not in LEVELS:
+        raise UsageError(f"an array must be uint8, uint16 or float in 0..1, not {pixels.dtype}")
 
 
 def _check_range(least: float, most: float) -> None:

@@ -110,6 +110,17 @@ def test_one_stylizer_serves_several_threads(stylizer: Stylizer) -> None:
 def test_other_kinds_are_refused(stylizer: Stylizer, picture: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         stylizer(picture)  # type: ignore[call-overload]
+    if isinstance(picture, np.ndarray):
+        with pytest.raises(UsageError, match=message):
+            stylizer.restyle(picture, style_scale=None)
+
+
+def test_floats_of_any_precision_keep_it(stylizer: Stylizer) -> None:
+    picture = make_picture(12, 16) / np.float32(255)
+    expected = stylizer.restyle(picture, style_scale=0.5)
+    double = stylizer.restyle(picture.astype(np.float64), style_scale=0.5)
+    assert double.dtype == np.float64
+    assert np.array_equal(double, expected)
 
 
 def test_floats_may_leave_their_range_as_resizing_has_them(stylizer: Stylizer) -> None:
