@@ -7,16 +7,13 @@ Needs scipy, which the demo's photos bring along.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
+from make_mosaic import draw
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from stylize.imaging.files import Pixels, read_rgb
-from stylize.imaging.write import write_picture
+from stylize.imaging.files import Pixels
 
 Plane = npt.NDArray[np.float64]
 
@@ -53,26 +50,24 @@ MARGIN = 24
 
 def main() -> None:
     """Write the engraving of a painting."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("painting", type=Path)
-    parser.add_argument("target", type=Path)
-    given = parser.parse_args()
-    painting = Image.fromarray(read_rgb(given.painting))
-    width = round(painting.width * HEIGHT / painting.height)
-    small = np.asarray(painting.resize((width, HEIGHT), Image.Resampling.LANCZOS))
-    write_picture(given.target, Image.fromarray(engrave(small)))
+    draw(__doc__, engrave)
 
 
 def engrave(painting: Pixels) -> Pixels:
     """Lines along a painting's strokes, the thicker the darker it is there; crossed in its darks.
 
     Args:
-        painting: (H, W, 3).
+        painting: (H, W, 3); what comes back is `HEIGHT` high.
     """
-    light = painting @ np.array([0.299, 0.587, 0.114]) / 255
+    height, width = painting.shape[:2]
+    size = max(1, round(width * HEIGHT / height)), HEIGHT
+    small = np.asarray(Image.fromarray(painting).resize(size, Image.Resampling.LANCZOS))
+    light = small @ np.array([0.299, 0.587, 0.114]) / 255
     tone = gaussian_filter(light, 3.0)
-    tone = EQUAL * ranks(tone) + (1 - EQUAL) * (tone - tone.min()) / np.ptp(tone)
+    lightness = (tone - tone.min()) / np.ptp(tone).clip(1e-9)
+    tone = EQUAL * ranks(tone) + (1 - EQUAL) * lightness
     across = strongest_change(light)
+    # How much ink a tone takes was chosen by eye; a little paper shows even in the darkest.
     first = ink(lines(across, 1), (0.98 - tone) * 0.72) * (tone < WHITE)
     second = ink(lines(across + CROSSING, 2), (DARK - tone) * 1.5) * (tone < DARK - 0.02)
     paper = ((1 - first) * (1 - second))[..., None]

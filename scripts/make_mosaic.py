@@ -8,6 +8,7 @@ Needs scipy, which the demo's photos bring along.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 from scipy.spatial import cKDTree
 
+from stylize.errors import StylizeError
 from stylize.imaging.files import Pixels, read_rgb
 from stylize.imaging.write import write_picture
 
@@ -34,12 +36,21 @@ SOFT = 0.6
 
 def main() -> None:
     """Write the mosaic of a painting."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    draw(__doc__, mosaic)
+
+
+def draw(about: str | None, drawing: Callable[[Pixels], Pixels]) -> None:
+    """Write what a drawing makes of a painting, both named on the command line."""
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("painting", type=Path)
     parser.add_argument("target", type=Path)
     given = parser.parse_args()
-    glass = Image.fromarray(mosaic(read_rgb(given.painting)))
-    write_picture(given.target, glass.filter(ImageFilter.GaussianBlur(SOFT)))
+    try:
+        write_picture(given.target, Image.fromarray(drawing(read_rgb(given.painting))))
+    except StylizeError as error:
+        parser.exit(error.exit_code, f"{parser.prog}: {error}\n")
 
 
 def mosaic(painting: Pixels) -> Pixels:
@@ -53,7 +64,8 @@ def mosaic(painting: Pixels) -> Pixels:
     glass = colours[rows, columns] + random.normal(0, UNEVEN, (TESSERAE, 3))
     picture: npt.NDArray[np.float64] = glass[nearest[:, 0]]
     picture[distance[:, 1] - distance[:, 0] < JOINT] = GROUT
-    return picture.reshape(HEIGHT, WIDTH, 3).clip(0, 255).astype(np.uint8)
+    levels = picture.reshape(HEIGHT, WIDTH, 3).clip(0, 255).astype(np.uint8)
+    return np.asarray(Image.fromarray(levels).filter(ImageFilter.GaussianBlur(SOFT)))
 
 
 if __name__ == "__main__":
