@@ -61,7 +61,8 @@ contrast in a calm sky as of that in a crowd, and where a picture gives no reaso
 of the painting's main colours came by chance, until they had [a price](pictures.md#patches).
 Starry Night sets faint dots into the darkest areas; `--strength 0.6` softens them. A face below
 40 px loses features to the strokes, and in the glass mosaic one of 60, the astronaut's above, is
-pieces of glass: `--style-scale 0.5` paints it more finely.
+pieces of glass: `--style-scale 0.5` paints it more finely. The engraving draws the night, too, in
+black lines on white paper.
 """
 
 

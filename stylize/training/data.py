@@ -179,7 +179,7 @@ def load_style(path: Path, shorter_side: int, most_grit: float = 0.0) -> Tensor:
 
     Args:
         path, shorter_side: as for `load_painting`.
-        most_grit: what it is softened to if it has more (`stylize.imaging.grit`); 0: as it is.
+        most_grit: with more it is softened (`stylize.imaging.grit`); 0: as it is.
     """
     painting = load_painting(path, shorter_side)
     return to_tensor([soften(painting, most_grit) if most_grit else painting])

@@ -70,6 +70,24 @@ def test_pictures_are_softened_as_little_as_does_it(
 
 
 @settings(deadline=None)
+@given(deviation=st.floats(5, 60), seed=st.integers(0, 99))
+def test_noise_goes_whatever_it_is(deviation: float, seed: int) -> None:
+    noise = np.random.default_rng(seed).normal(128, deviation, (64, 64, 1))
+    picture: Pixels = noise.clip(0, 255).astype(np.uint8).repeat(3, 2)
+    assert grit(soften(picture, 0.02)) <= 0.02
+
+
+def test_a_woodcut_stays_black_and_white() -> None:
+    rings = np.hypot(*(np.mgrid[:160, :160] - 80)) // 5 % 2
+    woodcut: Pixels = np.where(rings, 220, 30).astype(np.uint8)[..., None].repeat(3, 2)
+    softened = soften(woodcut, 0.02)
+    assert grit(softened) > 0.02  # edges, which no smoothing along them takes
+    # Within lines of five pixels a fifth lies in the middle, where a blur would leave grey.
+    inner = np.percentile(softened[20:140, 20:140], (10, 90))
+    assert inner.tolist() == [30, 220]
+
+
+@settings(deadline=None)
 @given(
     height=st.integers(1, 30),
     width=st.integers(1, 30),
