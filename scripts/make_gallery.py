@@ -37,6 +37,9 @@ HARD_SIDE = 288
 
 STROKE_STYLE = "the_scream"
 
+PRINT_STYLES = ("starry_night", "engraving", "udnie")
+PRINT_FACTOR = 4
+
 DOCS = Path(__file__).parents[1] / "docs"
 IMAGES = DOCS / "images"
 
@@ -117,6 +120,16 @@ def small_photo(styles: Sequence[Stylizer]) -> list[list[Pixels]]:
     return [[resize(one[face], 300, 300) for one in row] for row in rows]
 
 
+def prints(styles: Sequence[Stylizer]) -> list[list[Pixels]]:
+    """A cat's eye four times as large: restyled and then enlarged, and the other way round."""
+    picture = np.asarray(data.chelsea())
+    height, width = (side * PRINT_FACTOR for side in picture.shape[:2])
+    eye = np.s_[360:660, 480:900]
+    after = [resize(style.restyle(picture, None), height, width) for style in styles]
+    before = [style.restyle(resize(picture, height, width), None) for style in styles]
+    return [[one[eye] for one in row] for row in (after, before)]
+
+
 def page(styles: dict[str, Stylizer]) -> str:
     """docs/gallery.md, with a strip of pictures for each style."""
     text = PAGE
@@ -149,6 +162,8 @@ def main() -> None:
         write_picture(IMAGES / f"instance_against_batch-{name}.jpg", sheet)
     write_picture(IMAGES / "strokes.jpg", strokes())
     write_picture(IMAGES / "small-photos.jpg", contact_sheet(small_photo(columns), labels))
+    printed = prints([styles[name] for name in PRINT_STYLES])
+    write_picture(IMAGES / "prints.jpg", contact_sheet(printed, PRINT_STYLES))
     (DOCS / "gallery.md").write_text(page(shown), encoding="utf-8")
 
 

@@ -102,6 +102,9 @@ def apply(
     size: Annotated[
         int | None, typer.Option(help="Shrink larger photos to this longest side, px, first.")
     ] = None,
+    enlarge: Annotated[
+        bool, typer.Option("--enlarge", help="Enlarge smaller ones to --size too, for prints.")
+    ] = False,
     memory: Annotated[
         str | None, typer.Option(help="Most memory a photo may take, such as 2GB.")
     ] = None,
@@ -114,7 +117,7 @@ def apply(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Restyle photos; each keeps its size.
+    """Restyle photos; without --size each keeps its own.
 
     stylize apply photo.jpg --style starry_night
     """
@@ -122,7 +125,7 @@ def apply(
     from stylize.inference.restyle import Look
     from stylize.inference.strokes import parse_style_scale
 
-    look = Look(strength, keep_colors, parse_style_scale(style_scale), size)
+    look = Look(strength, keep_colors, parse_style_scale(style_scale), size, enlarge)
     means = Means(device, backend, precision, memory, max_megapixels)
     run_apply(photos, style, output, look, means, overwrite, quiet)
 

@@ -204,16 +204,24 @@ def test_looks_reach_the_picture(run: Run, trained: Trained, tmp_path: Path) -> 
     photo = save_picture(tmp_path / "photo.png", 40, 60)
     seen = set()
     for number, look in enumerate(
-        ("", "--keep-colors", "--strength 0.5", "--style-scale 2", "--size 30")
+        (
+            "",
+            "--keep-colors",
+            "--strength 0.5",
+            "--style-scale 2",
+            "--size 30",
+            "--size 90 --enlarge",
+        )
     ):
         target = tmp_path / f"{number}.png"
         assert (
             run("apply", photo, "-s", trained.instance, "-o", target, *look.split()).returncode == 0
         )
         with Image.open(target) as image:
-            assert image.size == ((30, 20) if "--size" in look else (60, 40))
+            longer = int(look.split()[1]) if "--size" in look else 60
+            assert image.size == (longer, longer * 2 // 3)
             seen.add(image.tobytes())
-    assert len(seen) == 5
+    assert len(seen) == 6
 
 
 def test_a_small_budget_goes_to_disk_and_says_so(

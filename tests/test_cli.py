@@ -167,6 +167,8 @@ class TestApply:
             ((photo, "-s", model, "--memory", "much"), 2, "give a size such as 2GB"),
             ((photo, "-s", model, "--memory", "1KB"), 2, "MB of memory, not 0 MB"),
             ((photo, "-s", model, "--max-megapixels", 0.0001), 1, "--max-megapixels 1 raises that"),
+            ((photo, "-s", model, "--size", 90000, "--enlarge"), 1, "would become 90000 x"),
+            ((photo, "-s", model, "--enlarge"), 2, "--enlarge needs --size"),
             ((photo, photo, "-s", model, "-o", "-"), 2, "takes one result, not 2"),
             ((photo, photo, "-s", model, "-o", tmp_path / "new.png"), 2, "need a folder"),
             ((tmp_path / "text.jpg", "-s", model), 1, "no readable picture"),

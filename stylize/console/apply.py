@@ -22,7 +22,6 @@ from tqdm import tqdm
 from stylize.console.bars import INTERRUPTED, make_bar, say, show_library_messages
 from stylize.errors import StylizeError
 from stylize.free_memory import free_memory
-from stylize.imaging.geometry import shrunk_sides
 from stylize.inference.batch import Job, plan_jobs
 from stylize.inference.engine import better_in_bands, choose_backend
 from stylize.inference.memory import parse_memory
@@ -82,7 +81,7 @@ def run_apply(
     show_library_messages(quiet)
     signal.signal(signal.SIGTERM, _interrupt)
 
-    backend = _choose_backend(means, look.size, budget, models, plan.jobs)
+    backend = _choose_backend(means, look, budget, models, plan.jobs)
 
     def load(model: Path) -> Stylizer:
         if backend == "openvino":
@@ -140,7 +139,7 @@ def _import_openvino() -> None:
 
 def _choose_backend(
     means: Means,
-    longer_side: int | None,
+    look: Look,
     budget: int | None,
     models: Mapping[str, Path],
     jobs: Sequence[Job],
@@ -154,7 +153,7 @@ def _choose_backend(
             if job.source is not None:
                 with Image.open(job.source) as photo:
                     width, height = photo.size
-                sizes.append(shrunk_sides(height, width, longer_side))
+                sizes.append(look.sides(height, width))
     megapixels = sum(height * width for height, width in sizes) / 1e6
     plan, free = read_card(models[jobs[0].style]).plan, free_memory()
 

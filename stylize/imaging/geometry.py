@@ -47,20 +47,22 @@ def crop_centre(picture: Pixels, side: int) -> Pixels:
     return picture[top : top + side, left : left + side]
 
 
-def shrunk_sides(height: int, width: int, longer_side: int | None) -> tuple[int, int]:
-    """Height and width of a picture whose longer side may have `longer_side` pixels at the most;
-    None: as they are.
+def fitted_sides(
+    height: int, width: int, longer_side: int, enlarge: bool = False
+) -> tuple[int, int]:
+    """Height and width of a picture whose longer side may have `longer_side` pixels at the most,
+    or, to be enlarged where it has fewer, is to have them.
     """
-    if longer_side is None:
-        return height, width
-    scale = min(1.0, longer_side / max(height, width))
+    scale = longer_side / max(height, width)
+    if not enlarge:
+        scale = min(1.0, scale)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def shrink_to(picture: npt.NDArray[Any], longer_side: int | None) -> npt.NDArray[Any]:
-    """Shrink to `shrunk_sides`; never enlarge."""
+def shrink_to(picture: npt.NDArray[Any], longer_side: int) -> npt.NDArray[Any]:
+    """Shrink to `fitted_sides`; never enlarge."""
     height, width = picture.shape[:2]
-    return resize(picture, *shrunk_sides(height, width, longer_side))
+    return resize(picture, *fitted_sides(height, width, longer_side))
 
 
 def thumbnail(picture: Pixels) -> Pixels:

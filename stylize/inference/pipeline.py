@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import stylize
 from stylize.errors import StylizeError
-from stylize.imaging.geometry import shrunk_sides
 from stylize.imaging.photo import MARK, MAX_MEGAPIXELS, Photo, read_photo
 from stylize.imaging.write import FORMATS, check_sides, encode_photo, write_photo
 from stylize.inference.batch import Job
@@ -67,9 +67,11 @@ def run_jobs(
                 coming = None
                 try:
                     photo = photo_future.result()
+                    sides = look.sides(*photo.size)
                     if job.target is not None:
-                        check_sides(job.target, *shrunk_sides(*photo.size, look.size))
-                    large = photo.size[0] * photo.size[1] >= LARGE
+                        check_sides(job.target, *sides)
+                    _check_result(job, sides, len(photo.frames), max_megapixels)
+                    large = max(math.prod(photo.size), math.prod(sides)) >= LARGE
                     if not large and number + 1 < len(jobs):
                         coming = decoder.submit(decode, jobs[number + 1])
                     restyled = restyle_photo(
@@ -90,6 +92,17 @@ def run_jobs(
         finally:
             if coming:
                 coming.cancel()
+
+
+def _check_result(job: Job, sides: tuple[int, int], frames: int, limit: float) -> None:
+    """Refuse to enlarge a photo beyond what is read of one."""
+    height, width = sides
+    megapixels = height * width * frames / 1e6
+    if megapixels > limit:
+        raise StylizeError(
+            f"{job.name} would become {width} x {height} px, {megapixels:.0f} megapixels; up to "
+            f"{limit:g} are made, --max-megapixels {megapixels + 1:.0f} raises that"
+        )
 
 
 def _written(writing: deque[tuple[Job, Future[None]]], keep: int) -> Iterator[Outcome]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stylize.errors import UsageError
 from stylize.imaging.colour import blend, from_own_space, on_white, to_own_space
-from stylize.imaging.geometry import shrink_to
+from stylize.imaging.geometry import fitted_sides, resize
 from stylize.imaging.photo import Frame, Photo
 
 if TYPE_CHECKING:
@@ -31,12 +31,23 @@ class Look:
     """Size of the strokes against the network's own; None: by the photo's size."""
     size: int | None = None
     """Longer side in pixels to which larger photos are shrunk first; None: as they are."""
+    enlarge: bool = False
+    """Whether smaller photos are enlarged to `size` first: strokes are as fine then as the result's
+    pixels allow, where those of a result that is enlarged would be blurred."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
             raise UsageError(f"--strength is {self.strength:g}; it must be 0 to 1")
         if self.size is not None and self.size < 1:
             raise UsageError(f"--size is {self.size}; it must be at least 1 px")
+        if self.enlarge and self.size is None:
+            raise UsageError("--enlarge needs --size, the result's longest side in px")
+
+    def sides(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the result of a photo of this size, in pixels."""
+        if self.size is None:
+            return height, width
+        return fitted_sides(height, width, self.size, self.enlarge)
 
 
 def restyle_photo(
@@ -60,7 +71,7 @@ def restyle_photo(
         def report(done: float, number: int = number) -> None:
             on_progress((number + done) / count)
 
-        frames.append(_restyle_frame(stylizer, _shrunk(frame, look.size), photo, look, report))
+        frames.append(_restyle_frame(stylizer, _fitted(frame, look), photo, look, report))
     return replace(photo, frames=frames)
 
 
@@ -73,6 +84,7 @@ def _restyle_frame(
     return replace(frame, pixels=blend(frame.pixels, own, look.strength, look.keep_colors))
 
 
-def _shrunk(frame: Frame, longer_side: int | None) -> Frame:
-    alpha = None if frame.alpha is None else shrink_to(frame.alpha, longer_side)
-    return replace(frame, pixels=shrink_to(frame.pixels, longer_side), alpha=alpha)
+def _fitted(frame: Frame, look: Look) -> Frame:
+    height, width = look.sides(*frame.pixels.shape[:2])
+    alpha = None if frame.alpha is None else resize(frame.alpha, height, width)
+    return replace(frame, pixels=resize(frame.pixels, height, width), alpha=alpha)

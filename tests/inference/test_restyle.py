@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import stylize
-from stylize.imaging.colour import LUMA, AnyPixels
+from stylize.errors import UsageError
+from stylize.imaging.colour import LUMA, AnyPixels, on_white
+from stylize.imaging.geometry import resize
 from stylize.imaging.photo import Frame, Photo
 from stylize.inference.restyle import Look, restyle_photo
 from stylize.inference.stylizer import Stylizer
@@ -76,6 +78,18 @@ def test_larger_photos_are_shrunk_smaller_ones_are_left(stylizer: Stylizer) -> N
     assert restyle_photo(stylizer, photo, Look(size=500)).size == (36, 44)
     narrow = replace(photo, frames=[Frame(np.zeros((1, 300, 3), np.uint8))])
     assert restyle_photo(stylizer, narrow, Look(size=10)).size == (1, 10)
+
+
+def test_a_small_photo_is_enlarged_before_it_is_painted(stylizer: Stylizer) -> None:
+    photo = Photo([Frame(PIXELS, ALPHA)])
+    out = restyle_photo(stylizer, photo, Look(size=88, enlarge=True)).frames[0]
+    seen = on_white(resize(PIXELS, 72, 88), resize(ALPHA, 72, 88))
+    assert np.array_equal(out.pixels, stylizer.restyle(seen, None))
+    assert out.alpha is not None
+    assert np.array_equal(out.alpha, resize(ALPHA, 72, 88))
+    assert restyle_photo(stylizer, photo, Look(size=22, enlarge=True)).size == (18, 22)
+    with pytest.raises(UsageError, match="--enlarge needs --size"):
+        Look(enlarge=True)
 
 
 def test_depth_is_kept(stylizer: Stylizer) -> None:
