@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from PIL import Image
 
-from tests.conftest import Run
+import stylize.presets
+from stylize.presets import preset_settings
+from tests.conftest import Run, make_picture, save_picture
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -57,3 +62,34 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert not anchor or anchor in anchors(target), f"{link}#{anchor}"
     for script in re.findall(r"scripts/\w+\.py", text):
         assert (ROOT / script).exists(), script
+
+
+def python_in(page: Path) -> str:
+    """The page's first block of Python."""
+    found = re.search(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    assert found
+    return found[1]
+
+
+def test_pictures_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_picture(tmp_path / "photo.jpg", 24, 32)
+    names: dict[str, Any] = {
+        "Image": Image, "array": make_picture(24, 32), "batch": torch.rand(2, 3, 24, 32)
+    }  # fmt: skip
+    exec(python_in(ROOT / "README.md"), names)
+    assert names["restyle"].card.name == "starry_night"
+
+
+def test_training_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the page has it, but for its steps, which would take minutes."""
+    few = {"steps": 2, "warmup_steps": 1, "size": 64, "device": "cpu"}
+    monkeypatch.setattr(stylize.presets, "preset_settings", lambda *a: preset_settings(*a) | few)
+    monkeypatch.chdir(tmp_path)
+    save_picture(tmp_path / "starry.jpg")
+    for number in range(11):
+        save_picture(tmp_path / "photos" / f"{number:02}.jpg", seed=number)
+    exec(python_in(ROOT / "docs" / "training.md"), {})
+    card = stylize.load(tmp_path / "starry.safetensors", device="cpu").card
+    assert (card.name, card.steps, card.settings["seed"]) == ("starry", 2, 3)
+    assert card.held_out_after is not None
