@@ -9,7 +9,7 @@ the content loss at half of the resolution with flat places counted a tenth. Las
 pictures, the patches, the variance of colours that the photos do not tell, of 0 to 1; the root mean
 square by which colours leave the painting's, in levels of 255 (`stylize.palette`); and the grit,
 their detail of a pixel or two (`stylize.imaging.grit`). Each model is held against the painting as
-it learned it, softened or not (`style_grit`). Markdown.
+it learned it, smoothed or not (`style_grit`). Markdown.
 """
 
 from __future__ import annotations

@@ -59,9 +59,9 @@ class TrainConfig:
     style_size: int = 512
     """Shorter side of the painting in pixels, 32 to 4096; larger means broader, softer strokes."""
     style_grit: float = 0.0
-    """The most grit, detail of a pixel or two, that the painting is learned with, of 0..1, where
-    photos have 0.03; a scan with more is smoothed along its strokes, in two passes at the most.
-    Presets choose; 0: as it is."""
+    """The painting is smoothed along its strokes before it is learned, and once more where it has
+    more grit then than this, 0 to 1: specks, canvas and paper go, edges stay. Presets choose; 0: it
+    is learned as it is."""
     style_strength: float = 1.0
     """How much style against content: 0 gives the photo back, more paints more boldly."""
     covariance_weight: float = 0.0

@@ -29,7 +29,7 @@ SHORTER_SIDE, CROP = 288, 256
 """Photos are resized to this shorter side in pixels, then cropped to a square in the middle."""
 
 STYLE_SIZE = 512
-"""Shorter side of the painting in pixels, whatever the training used; softened as it was there."""
+"""Shorter side of the painting in pixels, whatever the training used; smoothed as it was there."""
 
 
 def split(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:

@@ -20,7 +20,8 @@ _PAINTED: dict[str, Any] = {
 """What every preset sets: Gram matrices alone change a photo's colours and leave out the brush,
 without a ground calm areas get one stroke over and over, faces lose their features where content
 counts everywhere alike, at a quarter of the resolution, patches of colour lie where the photo has
-none, drawings are tinted, and an oversharp scan's grit becomes cloth (docs/pictures.md)."""
+none, drawings are tinted, and what a scan has of specks and canvas becomes cloth
+(docs/pictures.md)."""
 
 _CPU: dict[Preset, dict[str, Any]] = {
     # A minute on two cores with AVX-512, measuring and importing included (less on a fast one, 50 s

@@ -21,7 +21,7 @@ from stylize.networks.perceptual import CONVOLUTIONS, SLIM, PerceptualNet, load_
 
 ROUNDING = 1e-2
 """Of Gram matrices, by which those of one painting may differ between machines and precisions; a
-softened scan's differ by a tenth and more."""
+smoothed one's differ by six times that and more."""
 
 SHOWN_SIDE = 512
 """Longer side in pixels of the pictures that are shown, and timed."""
@@ -121,7 +121,7 @@ def compare_models(
 
 
 def _learned_one_painting(stylizers: Sequence[Stylizer]) -> bool:
-    """Whether all have the same targets, but for how they were computed; softened or not counts."""
+    """Whether all have the same targets, but for how they were computed; smoothed or not counts."""
     return all(
         np.linalg.norm(gram - stylizers[0].targets[layer]) <= ROUNDING * np.linalg.norm(gram)
         for one in stylizers[1:]

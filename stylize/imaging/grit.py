@@ -1,7 +1,8 @@
 """Grit: detail of a pixel or two, of which scans of paintings have more than brushes made.
 
-A network that is to have as much puts it down as dots and cloth, all alike, as it knows nothing to
-make grit of. Strokes hold it too, and it goes best by smoothing along them: paint ran that way.
+It is specks, canvas and paper. A network that is to have as much puts it down as dots and cloth,
+all alike, as it knows nothing to make grit of. Strokes hold it too, and it goes best by smoothing
+along them, each within its own colours: paint ran that way, and ended at edges.
 """
 
 from __future__ import annotations
@@ -17,12 +18,20 @@ from stylize.imaging.files import Pixels
 from stylize.imaging.tensors import to_pixels, to_tensor
 
 PASSES = 2
-"""Of smoothing along strokes, at the most. Each finds the strokes anew, so that two follow a curve.
-A painting's scan needs no more; what two leave, a woodcut's edges say, is drawn."""
+"""Of smoothing at the most, each of which finds the strokes anew. A sharpened scan needs a second;
+what two leave, a woodcut's edges say, is drawn."""
 
 ALONG, EVENLY = 4.0, 1.2
-"""Standard deviations in pixels of what a pass averages over: along a stroke, and to all sides
-where there is none. Dots of four pixels stay dots, grit of one does not stay."""
+"""Standard deviations in pixels of what is averaged over: along a stroke, and to all sides where
+there is none."""
+
+ALIKE = 0.45
+"""Standard deviation of how far colours may lie apart to be averaged, in parts of the picture's
+own: canvas and paper vary by a tenth, the two sides of an edge by one and more."""
+
+SEEN = 0.7
+"""Standard deviation in pixels of the blurred picture whose colours those are held against: a speck
+of one pixel counts little in it, and goes; a dot of three keeps its colour, and stays."""
 
 NO_STROKE, STROKE = 0.3, 0.6
 """How much one direction prevails, of 0..1, where there is surely no stroke, and surely one: a
@@ -31,9 +40,6 @@ third of a field of dots lies below the first, two thirds of The Starry Night ab
 DETAIL, AROUND = 1.0, 3.0
 """Standard deviations in pixels of the scale of edges that tell a stroke's direction, and of the
 area that they are gathered from."""
-
-HALVINGS = 9
-"""Of the last pass, to find how much of it suffices."""
 
 
 def grit(picture: Pixels) -> float:
@@ -53,28 +59,24 @@ def grit(picture: Pixels) -> float:
 
 
 def soften(picture: Pixels, most: float) -> Pixels:
-    """Smooth a picture along its strokes as little as leaves it no more grit than `most`.
-
-    It comes back as it is where it has no more, and with more where `PASSES` leave it: edges that
-    run along strokes are no grit, and stay.
+    """Smooth a picture along its strokes: once, and again if it has more grit than `most` then.
 
     Args:
         picture: (H, W, 3).
     """
-    if grit(picture) <= most:
-        return picture
     for _ in range(PASSES):
-        before, picture = picture, smooth_along_strokes(picture)
+        picture = smooth_along_strokes(picture)
         if grit(picture) <= most:
-            return _least(before, picture, most)
+            break
     return picture
 
 
 def smooth_along_strokes(picture: Pixels) -> Pixels:
-    """One pass: every pixel becomes a mean along the stroke through it.
+    """Every pixel becomes a mean of what is alike along the stroke through it.
 
-    The direction is the structure tensor's, in which lightness changes least around; see Weickert
-    1999, Coherence-enhancing diffusion filtering.
+    The direction is the structure tensor's, in which lightness changes least around (Weickert 1999,
+    Coherence-enhancing diffusion filtering). Colours that differ count less (Tomasi and Manduchi
+    1998, Bilateral filtering), so that edges stay where a stroke ends.
 
     Args:
         picture: (H, W, 3).
@@ -91,33 +93,49 @@ def smooth_along_strokes(picture: Pixels) -> Pixels:
     stroke = ((prevails - NO_STROKE) / (STROKE - NO_STROKE)).clamp(0, 1)
     stroke = stroke.square() * (3 - 2 * stroke)
     none = EVENLY * (1 - stroke)
-    pixels = _mean_along(pixels, torch.cos(angle), torch.sin(angle), none, EVENLY)
+    seen, right, down = _blur(pixels, SEEN), torch.cos(angle), torch.sin(angle)
+    apart = ALIKE * float(pixels.var(dim=(2, 3), unbiased=False).mean().sqrt())
+    pixels = _mean_along(pixels, seen, apart, right, down, none, EVENLY)
     along = ALONG * stroke + none
-    return to_pixels(_mean_along(pixels, -torch.sin(angle), torch.cos(angle), along, ALONG))[0]
+    return to_pixels(_mean_along(pixels, seen, apart, -down, right, along, ALONG))[0]
 
 
-def _mean_along(x: Tensor, right: Tensor, down: Tensor, deviation: Tensor, widest: float) -> Tensor:
-    """Means over a line through each pixel, weighted by Gauss's curve.
+def _mean_along(
+    x: Tensor,
+    seen: Tensor,
+    apart: float,
+    right: Tensor,
+    down: Tensor,
+    deviation: Tensor,
+    widest: float,
+) -> Tensor:
+    """Means over a line through each pixel, weighted by Gauss's curve of place and of colour.
 
     Args:
         x: (1, C, H, W).
+        seen: as x, the colours that those along the line are held against.
+        apart: the standard deviation of the curve of colour.
         right, down: (H, W), the line's direction, of length 1.
-        deviation: (H, W), the curve's standard deviation in pixels, at most `widest`.
+        deviation: (H, W), the standard deviation of the curve of place, pixels, at most `widest`.
     """
     height, width = x.shape[-2:]
     rows, columns = torch.arange(height).float()[:, None], torch.arange(width).float()
     reach = math.ceil(2 * widest)
-    total, weights = torch.zeros_like(x), torch.zeros_like(deviation)
-    exponent = -0.5 / deviation.clamp(min=0.05).square()  # less is the pixel alone
+    total, weights = torch.zeros_like(x), torch.zeros_like(x[:, :1])
+    place = -0.5 / deviation.clamp(min=0.05).square()  # less is the pixel alone
+    colour = -0.5 / max(apart, 1e-3) ** 2
     for step in range(-reach, reach + 1):
         # In units of grid_sample: -1 and 1 are the picture's outer edges.
-        place = [
+        points = [
             (2 * (columns + step * right) + 1) / width - 1,
             (2 * (rows + step * down) + 1) / height - 1,
         ]
-        grid = torch.stack(place, dim=-1)[None]
-        weight = torch.exp(step * step * exponent)
-        total += weight * F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+        grid = torch.stack(points, dim=-1)[None]
+        found = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+        # Never nothing: where no colour is alike, all count.
+        alike = torch.exp(colour * (found - seen).square().mean(1, keepdim=True)).clamp(min=1e-30)
+        weight = torch.exp(step * step * place) * alike
+        total += weight * found
         weights += weight
     return total / weights
 
@@ -130,17 +148,3 @@ def _blur(x: Tensor, deviation: float) -> Tensor:
     x = F.conv2d(F.pad(x, (reach, reach, 0, 0), mode="replicate"), kernel, groups=channels)
     x = F.pad(x, (0, 0, reach, reach), mode="replicate")
     return F.conv2d(x, kernel.mT, groups=channels)
-
-
-def _least(before: Pixels, after: Pixels, most: float) -> Pixels:
-    """The mixture with the least of `after` that has no more grit than `most`."""
-    difference = after.astype(np.float32) - before
-    least, enough, mixed = 0.0, 1.0, after
-    for _ in range(HALVINGS):
-        part = (least + enough) / 2
-        trial: Pixels = np.rint(before + part * difference).astype(np.uint8)
-        if grit(trial) > most:
-            least = part
-        else:
-            enough, mixed = part, trial
-    return mixed

@@ -174,15 +174,16 @@ def load_painting(path: Path, shorter_side: int) -> Pixels:
     return resize_shorter_side(middle, shorter_side)
 
 
-def load_style(path: Path, shorter_side: int, most_grit: float = 0.0) -> Tensor:
+def load_style(path: Path, shorter_side: int, style_grit: float = 0.0) -> Tensor:
     """The painting as it is learned: (1, 3, H, W), float32 in 0..1.
 
     Args:
         path, shorter_side: as for `load_painting`.
-        most_grit: with more it is softened (`stylize.imaging.grit`); 0: as it is.
+        style_grit: it is smoothed along its strokes (`stylize.imaging.grit.soften`) down to this,
+            in as many passes as that allows; 0: it is left as it is.
     """
     painting = load_painting(path, shorter_side)
-    return to_tensor([soften(painting, most_grit) if most_grit else painting])
+    return to_tensor([soften(painting, style_grit) if style_grit else painting])
 
 
 def _crop(photo: Pixels, size: int, random: np.random.Generator) -> Pixels:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stylize.imaging.files import Pixels
-from stylize.imaging.grit import (
-    ALONG,
-    HALVINGS,
-    PASSES,
-    grit,
-    smooth_along_strokes,
-    soften,
-)
+from stylize.imaging.grit import ALIKE, ALONG, PASSES, SEEN, grit, smooth_along_strokes, soften
 from tests.conftest import make_picture
 
-PARTS = 2**HALVINGS
+Plane = npt.NDArray[np.floating[Any]]
 
 
 def test_grit_is_what_neighbours_do_not_tell() -> None:
@@ -42,31 +38,16 @@ def test_grit_is_what_neighbours_do_not_tell() -> None:
     most=st.floats(0.002, 0.2),
     seed=st.integers(0, 99),
 )
-def test_pictures_are_softened_as_little_as_does_it(
+def test_pictures_are_smoothed_once_and_again_where_that_left_too_much(
     height: int, width: int, most: float, seed: int
 ) -> None:
     picture = make_picture(height, width, seed=seed)
     picture[::2, ::3] //= 4
-    softened = soften(picture, most)
-    if grit(picture) <= most:
-        assert softened is picture
-        return
-    passes = [picture]
-    while grit(passes[-1]) > most and len(passes) <= PASSES:
-        passes.append(smooth_along_strokes(passes[-1]))
-    if grit(passes[-1]) > most:  # all of them do not suffice
-        assert np.array_equal(softened, passes[-1])
-        return
-    assert grit(softened) <= most
-
-    def changed(part: int) -> Pixels:
-        before, after = passes[-2].astype(float), passes[-1].astype(float)
-        mixed: Pixels = np.rint(before + part / PARTS * (after - before)).astype(np.uint8)
-        return mixed
-
-    parts = [n for n in range(1, PARTS + 1) if np.array_equal(changed(n), softened)]
-    assert parts
-    assert grit(changed(parts[0] - 1)) > most
+    expected = smooth_along_strokes(picture)
+    for _ in range(PASSES - 1):
+        if grit(expected) > most:
+            expected = smooth_along_strokes(expected)
+    assert np.array_equal(soften(picture, most), expected)
 
 
 @settings(deadline=None)
@@ -107,20 +88,39 @@ def striped(height: int, width: int) -> Pixels:
     return np.broadcast_to(rows[:, None, None], (height, width, 3)).copy()
 
 
-def test_a_speck_on_a_stroke_is_spread_along_it() -> None:
-    stripes = striped(48, 64)
-    speck = stripes.copy()
-    speck[25, 32] += 60
-    change = smooth_along_strokes(speck).astype(float) - stripes
+def blurred(rows: Plane, deviation: float) -> Plane:
+    """Along the last axis, by Gauss's curve, edges extended."""
+    reach = math.ceil(3 * deviation)
+    curve = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2)
+    padded = np.pad(rows, ((0, 0), (reach, reach)), mode="edge")
+    return np.array([np.convolve(row, curve / curve.sum(), "valid") for row in padded])
+
+
+def test_a_stroke_becomes_a_mean_of_what_is_alike_along_it() -> None:
+    picture = striped(48, 64)
+    picture[25, 32] += 60
+    smoothed = smooth_along_strokes(picture).astype(float)
+    values = picture[..., 0].astype(float)
+    seen = blurred(blurred(values, SEEN).T, SEEN).T[25, 24:41]
     steps = np.arange(-8, 9)
-    curve = np.exp(-0.5 * (steps / ALONG) ** 2)
+    around = values[25, 24 + np.arange(17)[:, None] + steps]  # of each pixel, those along the row
+    alike = np.exp(-0.5 * ((around - seen[:, None]) / (ALIKE * values.std())) ** 2)
+    weights = alike * np.exp(-0.5 * (steps / ALONG) ** 2)
+    expected = (weights * around).sum(1) / weights.sum(1)
     # Rounding to levels takes half of one. The speck itself turns the direction, by so little that
     # other rows change by one level at the most.
-    np.testing.assert_allclose(
-        change[25, 24:41], 60 * (curve / curve.sum())[:, None].repeat(3, 1), atol=0.55
-    )
-    change[25, 24:41] = 0
-    assert np.abs(change).max() <= 1
+    np.testing.assert_allclose(smoothed[25, 24:41], expected[:, None].repeat(3, 1), atol=0.55)
+    assert smoothed[25, 32].max() < 60 + 60 / 8
+    smoothed[25, 24:41] = 60
+    assert np.abs(smoothed - striped(48, 64)).max() <= 1
+
+
+def test_contrast_changes_nothing() -> None:
+    """What is alike is so by the picture's own measure: half the contrast gives half of all."""
+    picture = make_picture(40, 56) // 2 * 2
+    smoothed, faint = smooth_along_strokes(picture), smooth_along_strokes(picture // 2)
+    # Each is rounded by half a level.
+    assert np.abs(smoothed / 2 - faint).max() <= 0.75
 
 
 @pytest.mark.parametrize("turned", [lambda x: x.transpose(1, 0, 2), lambda x: x[::-1, ::-1]])
