@@ -131,9 +131,9 @@ def cut_picture(
     on_disk = store > 0 and pictures + store + LEAST_ROWS * row_bytes > allowed
     left = allowed - pictures - (0 if on_disk else store)
     if left < LEAST_ROWS * row_bytes and budget is not None:
-        needed = pictures + LEAST_ROWS * row_bytes
+        needed = math.ceil((pictures + LEAST_ROWS * row_bytes) / 2**20)
         raise UsageError(
-            f"{width} x {height} px need at least {math.ceil(needed / 2**20)} MB of memory, not "
+            f"painting {width} x {height} px takes at least {needed} MB of memory, not "
             f"{budget >> 20} MB; raise --memory, or make the photo smaller with --size"
         )
     if on_disk:

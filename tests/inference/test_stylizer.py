@@ -163,5 +163,5 @@ def test_tensors_keep_to_the_budget(trained: Trained, backend: str) -> None:
     assert found.shape == batch.shape
     # Bands differ from the whole by the order of float32 sums.
     assert (found - expected).abs().max() < 1 / 255
-    with pytest.raises(UsageError, match="need at least"):
+    with pytest.raises(UsageError, match="takes at least"):
         Stylizer(trained.instance, "cpu", memory=1000, backend=backend)(batch)
