@@ -59,9 +59,9 @@ class TrainConfig:
     style_size: int = 512
     """Shorter side of the painting in pixels, 32 to 4096; larger means broader, softer strokes."""
     style_grit: float = 0.0
-    """The painting is smoothed along its strokes before it is learned, and once more where it has
-    more grit then than this, 0 to 1: specks, canvas and paper go, edges stay. Presets choose; 0: it
-    is learned as it is."""
+    """The grit, detail of a pixel or two, from which on the painting is smoothed along its strokes
+    before it is learned, 0 to 1: specks, canvas and paper go, edges stay. Presets choose; 0: it is
+    learned as it is."""
     style_strength: float = 1.0
     """How much style against content: 0 gives the photo back, more paints more boldly."""
     covariance_weight: float = 0.0

@@ -17,9 +17,9 @@ from torch import Tensor
 from stylize.imaging.files import Pixels
 from stylize.imaging.tensors import to_pixels, to_tensor
 
-PASSES = 2
-"""Of smoothing at the most, each of which finds the strokes anew. A sharpened scan needs a second;
-what two leave, a woodcut's edges say, is drawn."""
+AGAIN = 1.5
+"""As many times the grit that may be is smoothed once more, as a sharpened scan needs it; less, and
+what two passes leave, a woodcut's edges say, is drawn."""
 
 ALONG, EVENLY = 4.0, 1.2
 """Standard deviations in pixels of what is averaged over: along a stroke, and to all sides where
@@ -59,16 +59,15 @@ def grit(picture: Pixels) -> float:
 
 
 def soften(picture: Pixels, most: float) -> Pixels:
-    """Smooth a picture along its strokes: once, and again if it has more grit than `most` then.
+    """Smooth a picture along its strokes where it has more grit than `most`, twice at the most.
 
     Args:
         picture: (H, W, 3).
     """
-    for _ in range(PASSES):
-        picture = smooth_along_strokes(picture)
-        if grit(picture) <= most:
-            break
-    return picture
+    if grit(picture) <= most:
+        return picture
+    once = smooth_along_strokes(picture)
+    return once if grit(once) <= AGAIN * most else smooth_along_strokes(once)
 
 
 def smooth_along_strokes(picture: Pixels) -> Pixels:

@@ -179,8 +179,7 @@ def load_style(path: Path, shorter_side: int, style_grit: float = 0.0) -> Tensor
 
     Args:
         path, shorter_side: as for `load_painting`.
-        style_grit: it is smoothed along its strokes (`stylize.imaging.grit.soften`) down to this,
-            in as many passes as that allows; 0: it is left as it is.
+        style_grit: with more it is smoothed (`stylize.imaging.grit`); 0: it is left as it is.
     """
     painting = load_painting(path, shorter_side)
     return to_tensor([soften(painting, style_grit) if style_grit else painting])
