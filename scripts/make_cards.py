@@ -35,8 +35,8 @@ Written from the files' own metadata by `python scripts/make_cards.py`. What all
   Shipwreck and the mosaic, 800 for The Starry Night, The Scream and their twins. Five then had the
   painting blurred to a grit of 0.03: The Starry Night and its twin 800 steps with `--seed 5`, The
   Great Wave 1,500, the mosaic 1,000 and The Shipwreck 700 with `--seed 6`.
-- Now all have the price for foreign colours, `palette_weight=200`: The Starry Night and its twin had
-  1,500 steps with it, The Great Wave, Composition VII, The Shipwreck and the mosaic 800, with
+- Now all have the price for foreign colours, `palette_weight=200`: The Starry Night and its twin
+  had 1,500 steps with it, The Great Wave, Composition VII, The Shipwreck and the mosaic 800, with
   `--seed 7`, The Scream and its twin 1,000, Udnie 1,200, with `--seed 8`. The first six learned the
   painting smoothed along its strokes, edges with the rest.
 - Last, all but The Scream, its twin and the engraving had the painting smoothed along its strokes
