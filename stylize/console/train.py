@@ -24,6 +24,7 @@ from stylize.console.styles import describe_start
 from stylize.errors import StylizeError
 from stylize.held_out import HeldOutLoss
 from stylize.imaging.files import Pixels
+from stylize.imaging.grit import grit
 from stylize.imaging.sheet import contact_sheet
 from stylize.imaging.write import write_picture
 from stylize.safe_write import check_folder_writable, make_folder
@@ -33,6 +34,7 @@ from stylize.training.checkpoint import (
     has_checkpoint,
     save_checkpoint,
 )
+from stylize.training.data import load_painting
 from stylize.training.distributed import join_world
 from stylize.training.forecast import seconds_left
 from stylize.training.result import preview, save_model
@@ -131,6 +133,13 @@ def _introduce(trainer: Trainer, quiet: bool) -> None:
         say(quiet, f"{generated} generated pictures, for want of photos; {PHOTOS_DO_BETTER}")
     elif generated:
         say(quiet, f"{count} photos are few: {generated} generated pictures are mixed in")
+    most = config.style_grit
+    if most and (scan := grit(load_painting(trainer.painting, config.style_size))) > most:
+        say(
+            quiet,
+            f"the painting has a grit of {scan:.3f}, more than {most:g}, and is smoothed along its "
+            f"strokes; --set style_grit=0 learns it as it is",
+        )
     say(
         quiet,
         f"{config.norm} norm from {describe_start(trainer.start)}, "

@@ -18,8 +18,8 @@ from stylize.imaging.files import Pixels
 from stylize.imaging.tensors import to_pixels, to_tensor
 
 AGAIN = 1.5
-"""As many times the grit that may be is smoothed once more, as a sharpened scan needs it; less, and
-what two passes leave, a woodcut's edges say, is drawn."""
+"""What has so many times the grit that may be after one pass is smoothed once more, as a sharpened
+scan needs it. What two leave, a woodcut's edges say, is drawn."""
 
 ALONG, EVENLY = 4.0, 1.2
 """Standard deviations in pixels of what is averaged over: along a stroke, and to all sides where

@@ -71,10 +71,13 @@ def test_without_photos_and_with_logs(run: Run, tmp_path: Path, small_perceptual
     done = run(
         "train", "--style", painting, "--steps", 2, "--size", 32, "--style-size", 48,
         "--perceptual", small_perceptual, "--set", "width=0.125", "--device", "cpu",
-        "--log-dir", tmp_path / "logs", cwd=tmp_path,
+        "--log-dir", tmp_path / "logs", "--set", "style_grit=0.001", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    for words in ("256 generated pictures", "begins from random weights", "about 1 min"):
+    for words in (
+        "256 generated pictures", "begins from random weights", "about 1 min",
+        "more than 0.001, and is smoothed along its strokes",
+    ):  # fmt: skip
         assert words in done.stderr
     assert read_card(tmp_path / "painting.safetensors").photos == 0
     (log,) = (tmp_path / "logs").iterdir()
