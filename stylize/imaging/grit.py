@@ -122,7 +122,7 @@ def _mean_along(
     reach = math.ceil(2 * widest)
     total, weights = torch.zeros_like(x), torch.zeros_like(x[:, :1])
     place = -0.5 / deviation.clamp(min=0.05).square()  # less is the pixel alone
-    colour = -0.5 / max(apart, 1e-3) ** 2
+    colour = -0.5 / max(apart, 1e-3) ** 2  # in a picture of one colour all are alike
     for step in range(-reach, reach + 1):
         # In units of grid_sample: -1 and 1 are the picture's outer edges.
         points = [
