@@ -7,9 +7,11 @@ then for each model, by the loss network that ships, the held-out loss and what 
 painting's covariances, in parts of them, added up over the four layers; and of the photos' details,
 the content loss at half of the resolution with flat places counted a tenth. Last, on the same
 pictures, the patches, the variance of colours that the photos do not tell, of 0 to 1; the root mean
-square by which colours leave the painting's, in levels of 255 (`stylize.palette`); and the grit,
-their detail of a pixel or two (`stylize.imaging.grit`). Each model is held against the painting as
-it learned it, smoothed or not (`style_grit`). Markdown.
+square by which colours leave the painting's, in levels of 255 (`stylize.palette`); the grit, their
+detail of a pixel or two (`stylize.imaging.grit`); and in thousandths the grid, what repeats with
+the network's lattice, and the hatching, how much neighbours differ where the photo is flat
+(`stylize.prices`). Each model is held against the painting as it learned it, smoothed or not
+(`style_grit`). Markdown.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import torch
 from torch import Tensor
 
 import stylize
-from stylize.held_out import STYLE_SIZE, HeldOutLoss, held_out_loss, measure
+from stylize.held_out import STYLE_SIZE, held_out_loss, measure
 from stylize.imaging.grit import grit
 from stylize.imaging.synthetic import Source
 from stylize.imaging.tensors import to_pixels
@@ -40,12 +42,16 @@ from stylize.networks.perceptual import (
     load_perceptual,
 )
 from stylize.palette import foreign_colours, palette_of
-from stylize.prices import unasked_colours
+from stylize.prices import flat_variation, lattice_energy, unasked_colours
 from stylize.training.data import load_style, split_content
 
 LAYERS = DEFAULT_STYLE_LAYERS["vgg19"]
 FINE = "relu2_1"
 FOCUS = 0.9
+
+HEADER = f"""| model | content | style | total | covariances missed | details missed | patches | \
+foreign | grit | grid | hatching |
+|---|{10 * "---:|"}"""
 
 
 def covariances_missed(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Tensor:
@@ -59,31 +65,42 @@ def details_missed(found: Tensor, wanted: Tensor, photo: Tensor) -> Tensor:
     return content_loss(found, wanted, weight=weight)
 
 
-def measure_model(
-    name: str, network: PerceptualNet, painting: Path, photos: Sequence[Source]
-) -> tuple[HeldOutLoss, list[float]]:
-    """The held-out loss, and on the same pictures all that `main` prints behind it."""
+def measured(name: str, network: PerceptualNet, painting: Path, photos: Sequence[Source]) -> str:
+    """A model's row of the table under `HEADER`."""
     restyle = stylize.load(name, precision="fp32", backend="torch")
     learned = load_style(painting, STYLE_SIZE, restyle.card.settings.get("style_grit", 0.0))
     wanted = style_targets(network, learned, LAYERS, covariance_matrix)
     palette = palette_of(learned)
-    faults: list[Tensor] = []  # (5,) each
+    faults: list[Tensor] = []  # (7,) each
 
     def observed(photo: Tensor) -> Tensor:
         restyled: Tensor = restyle(photo)
-        found = network(restyled.clamp(0, 1), (*LAYERS, FINE))
-        details = details_missed(found[FINE], network(photo, [FINE])[FINE], photo)
-        patches = unasked_colours(restyled, photo)
-        foreign = foreign_colours(restyled.clamp(0, 1), palette)
-        dirt = torch.tensor(grit(to_pixels(restyled)[0]))
-        brush = covariances_missed(found, wanted)
-        faults.append(torch.stack([brush, details, patches, foreign, dirt]))
+        shown = restyled.clamp(0, 1)
+        found = network(shown, (*LAYERS, FINE))
+        faults.append(
+            torch.stack(
+                [
+                    covariances_missed(found, wanted),
+                    details_missed(found[FINE], network(photo, [FINE])[FINE], photo),
+                    unasked_colours(restyled, photo),
+                    foreign_colours(shown, palette),
+                    torch.tensor(grit(to_pixels(restyled)[0])),
+                    lattice_energy(shown),
+                    flat_variation(shown, photo),
+                ]
+            )
+        )
         return restyled
 
     loss = measure(
         observed, held_out_loss(network, style_targets(network, learned, LAYERS)), photos
     )
-    return loss, torch.stack(faults).mean(0).tolist()
+    brush, details, patches, foreign, dirt, grid, hatching = torch.stack(faults).mean(0).tolist()
+    return (
+        f"| {name} | {loss.content:.3f} | {loss.style:.3f} | {loss.total:.3f} | {brush:.2f} | "
+        f"{details:.3f} | {patches:.4f} | {255 * foreign**0.5:.1f} | {dirt:.3f} | "
+        f"{1e3 * grid:.2f} | {1e3 * hatching:.1f} |"
+    )
 
 
 def main() -> None:
@@ -103,14 +120,9 @@ def main() -> None:
     if not arguments.models:
         return
     _, photos = split_content(arguments.content, seed=0)
-    faults = "covariances missed | details missed | patches | foreign | grit"
-    print(f"| model | content | style | total | {faults} |\n|---|{8 * '---:|'}")
+    print(HEADER)
     for name in arguments.models:
-        loss, found = measure_model(name, network, arguments.painting, photos)
-        losses = f"{loss.content:.3f} | {loss.style:.3f} | {loss.total:.3f}"
-        brush, details, patches, foreign, dirt = found
-        rest = f"{details:.3f} | {patches:.4f} | {255 * foreign**0.5:.1f} | {dirt:.3f}"
-        print(f"| {name} | {losses} | {brush:.2f} | {rest} |", flush=True)
+        print(measured(name, network, arguments.painting, photos), flush=True)
 
 
 if __name__ == "__main__":

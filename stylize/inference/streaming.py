@@ -19,16 +19,14 @@ is wider than high is streamed lying on its side.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from stylize.errors import StylizeError
 from stylize.imaging.levels import deviation
-from stylize.inference.backend import Affine, Backend, Band, BandMemoryError, Moments, Tile, Vector
+from stylize.inference.backend import Affine, Backend, Band, Moments, Vector
 from stylize.inference.layout import (
     COARSEST,
     ROUNDING,
@@ -38,6 +36,7 @@ from stylize.inference.layout import (
     passes,
     store_shape,
 )
+from stylize.inference.sliding import SlidingConvolution
 from stylize.networks.ground import ground_at, ground_strength
 from stylize.networks.plan import EPS, Plan, Stage, missing_pixels
 
@@ -148,13 +147,13 @@ class _Run:
     def _pass(self, first: int, last: int) -> Iterator[float]:
         """Run stages `first` to `last` over all bands, yielding the part that is done."""
         stage = self.stages[last]
-        chain = [_Convolution(self, index) for index in range(first, last + 1)]
+        chain = [self._convolution(index) for index in range(first, last + 1)]
         stored = self._plane(last) if self.store is not None and self._is_stored(last) else None
         moments: Moments | None = None
         made, taken = 0, 0
         for band in self._bands(first):
             taken += band.shape[0]
-            raw = self._push(chain, band)
+            raw = self._push(chain, first, band)
             if raw is not None:
                 if stage.norm == "instance":
                     rows = None if stored is None else stored[made : made + raw.shape[0]]
@@ -180,19 +179,33 @@ class _Run:
         found = self.backend.measure(raw, self.centers[index], store)
         return found if moments is None else moments.merged(found)
 
-    def _push(self, chain: list[_Convolution], band: Band) -> Band | None:
+    def _push(self, chain: list[SlidingConvolution], first: int, band: Band) -> Band | None:
         """A finished band through the stages of a pass; None while they still wait for rows."""
         raw = chain[0].push(band)
-        for before, link in itertools.pairwise(chain):
+        for before, link in enumerate(chain[1:]):
             if raw is None:
                 break
-            extra = None
-            if before.stage.residual:
-                extra = chain[before.index - chain[0].index - 1].recall(raw.shape[0])
-            center, affine = self.centers.get(before.index), self.affines[before.index]
-            finished = self.backend.finish(before.stage, raw, center, affine, extra)
-            raw = link.push(finished)
+            index, stage = first + before, chain[before].stage
+            extra = chain[before - 1].recall(raw.shape[0]) if stage.residual else None
+            center, affine = self.centers.get(index), self.affines[index]
+            raw = link.push(self.backend.finish(stage, raw, center, affine, extra))
         return raw
+
+    def _convolution(self, index: int) -> SlidingConvolution:
+        return SlidingConvolution(
+            self.stages[index],
+            self.sides[index][0],
+            self.sides[index + 1][0],
+            # Over several passes the store remembers.
+            remembers=self.store is None and self._is_block_entry(index),
+            compute=lambda tile: self.backend.convolve(self.stages[index], tile, self.turned),
+            join=self.backend.join,
+            on_want=self._lower_bands,
+        )
+
+    def _lower_bands(self) -> None:
+        """Memory did not suffice: half as high from now on."""
+        self.rows = max(1, self.rows // 2)
 
     def _bands(self, first: int) -> Iterator[Band]:
         """The finished input of a stage, from the picture or from the store."""
@@ -273,93 +286,3 @@ class _Run:
     def _operations(self, index: int) -> int:
         stage, (height, width) = self.stages[index], self.sides[index + 1]
         return height * width * stage.kernel**2 * stage.in_channels * stage.out_channels
-
-
-class _Convolution:
-    """One stage's convolution, fed band by band: it holds back the rows that the next ones need."""
-
-    def __init__(self, run: _Run, index: int) -> None:
-        self.run = run
-        self.index = index
-        self.stage = run.stages[index]
-        self.height = run.sides[index][0] * self.stage.upsample
-        """Rows of the input, enlarged."""
-        self.output_height = run.sides[index + 1][0]
-        self.held: list[Band] = []
-        """Input rows that are still needed, in pieces: joining them would copy what comes in."""
-        self.first = 0
-        """Input row with which `held` begins."""
-        self.taken = 0
-        """Input rows seen so far."""
-        self.made = 0
-        """Output rows made so far."""
-        # Only within one pass: over several, the store remembers.
-        self.remembers = run.store is None and run._is_block_entry(index)
-        self.remembered: list[Band] = []
-
-    def push(self, band: Band) -> Band | None:
-        """Take the next input rows; give the output rows that they complete, not normalised."""
-        stage = self.stage
-        if self.remembers:
-            self.remembered.append(band)
-        self.held.append(band)
-        self.taken += band.shape[0]
-        there = self.taken * stage.upsample
-        if there == self.height:
-            end = self.output_height
-        else:
-            end = max(self.made, (there - 1 - stage.padding) // stage.stride + 1)
-        if end == self.made:
-            return None
-        made = self._convolve(self.made, end)
-        self.made = end
-        needed = max(0, end * stage.stride - stage.padding) // stage.upsample
-        needed = min(max(needed, self.first), self.taken)
-        self.held = _rows_of(self.held, needed - self.first, self.taken - self.first)
-        self.first = needed
-        return made
-
-    def recall(self, rows: int) -> Band:
-        """The next rows of the input, for the end of the residual block."""
-        there = sum(piece.shape[0] for piece in self.remembered)
-        recalled = _rows_of(self.remembered, 0, rows)
-        self.remembered = _rows_of(self.remembered, rows, there)
-        return self.run.backend.join(recalled)
-
-    def _convolve(self, start: int, end: int) -> Band:
-        """Output rows `start` to `end` - 1; in halves where the memory does not suffice."""
-        stage = self.stage
-        low, high = start * stage.stride, (end - 1) * stage.stride
-        low_row = max(0, low - stage.padding)
-        high_row = min(self.height, high + stage.padding + 1)
-        begin, stop = low_row // stage.upsample, -(-high_row // stage.upsample)
-        tile = Tile(
-            _rows_of(self.held, begin - self.first, stop - self.first),
-            skip=low_row - begin * stage.upsample,
-            count=high_row - low_row,
-            top=max(0, stage.padding - low),
-            bottom=max(0, high + stage.padding + 1 - self.height),
-        )
-        run = self.run
-        try:
-            return run.backend.convolve(stage, tile, run.turned)
-        except BandMemoryError as error:
-            if end - start == 1:
-                raise StylizeError(
-                    f"not enough memory for a single row of {tile.width} px; "
-                    f"make the picture smaller with --size, or close other programs"
-                ) from error
-        run.rows = max(1, run.rows // 2)  # for all bands to come
-        middle = (start + end) // 2
-        return run.backend.join([self._convolve(start, middle), self._convolve(middle, end)])
-
-
-def _rows_of(pieces: list[Band], start: int, stop: int) -> list[Band]:
-    """Rows `start` to `stop` - 1 of what the pieces are together."""
-    found = []
-    for piece in pieces:
-        count = piece.shape[0]
-        if start < count and stop > 0:
-            found.append(piece[max(0, start) : stop])
-        start, stop = start - count, stop - count
-    return found
