@@ -26,6 +26,7 @@ from bench_streaming import mosaic
 from PIL import Image
 from plain_apply import Transformer
 
+from stylize.devices import convolving
 from stylize.inference.engine import has_openvino
 from stylize.inference.stylizer import Stylizer
 from stylize.model_file import read_model
@@ -115,6 +116,7 @@ def network_alone(rounds: int, precision: str) -> None:
 
     calls: dict[str, Callable[[], object]] = {"plain, torch eager": lambda: plain(network)}
     if device == "cuda":
+        calls["plain, torch eager, TF32 off"] = lambda: in_float32(lambda: plain(network))
         compiled = torch.compile(network)
         calls["plain, torch.compile"] = lambda: plain(compiled)
         in_halves = torch.compile(copy.deepcopy(network).to(memory_format=torch.channels_last))
@@ -132,7 +134,13 @@ def network_alone(rounds: int, precision: str) -> None:
     for name, found in seconds.items():
         print(f"| {name} | {found:.3f} | {base / found:.2f} |", flush=True)
     if device == "cuda":
-        frames_a_second(pixels, rounds, precision, in_halves)
+        frames_a_second(pixels, rounds, precision, network, in_halves)
+
+
+def in_float32(run: Callable[[], object]) -> object:
+    """Call a function whose convolutions on a GPU are not to round to TF32, as torch lets them."""
+    with convolving(torch.device("cuda"), "fp32"):
+        return run()
 
 
 def least_work(plan: Plan, height: int, width: int) -> tuple[float, float]:
@@ -154,11 +162,12 @@ def frames_a_second(
     pixels: npt.NDArray[np.uint8],
     rounds: int,
     precision: str,
+    network: Callable[[torch.Tensor], torch.Tensor],
     in_halves: Callable[[torch.Tensor], torch.Tensor],
 ) -> None:
     """Print how fast a GPU restyles pictures that lie there, and how near that is to its bounds.
 
-    Beside it `in_halves`, the plain network compiled, in bfloat16.
+    Beside it `network`, the plain one, and `in_halves`, the same compiled, in bfloat16.
     """
     height, width = pixels.shape[:2]
     stylizer = Stylizer(device="cuda", precision=precision)
@@ -173,21 +182,22 @@ def frames_a_second(
             stylizer(batch)
         torch.cuda.synchronize()
 
-    def restyle_plainly() -> None:
-        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16):
+    def restyle_plainly(run: Callable[[torch.Tensor], torch.Tensor], halves: bool) -> None:
+        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=halves):
             for _ in range(frames):
-                in_halves(batch)
+                run(batch)
         torch.cuda.synchronize()
 
     def multiply() -> None:
         square @ square
         torch.cuda.synchronize()
 
-    ways: dict[str, Callable[[], object]] = {
-        "frames": restyle,
-        "plain": restyle_plainly,
-        "product": multiply,
+    others: dict[str, Callable[[], object]] = {
+        "torch eager": lambda: restyle_plainly(network, False),
+        "torch eager, TF32 off": lambda: in_float32(lambda: restyle_plainly(network, False)),
+        "torch.compile in bf16": lambda: restyle_plainly(in_halves, True),
     }
+    ways = {"frames": restyle, "product": multiply, **others}
     median_seconds(ways, 1)
     seconds = median_seconds(ways, max(rounds, 5))
     frame = seconds["frames"] / frames
@@ -196,8 +206,9 @@ def frames_a_second(
     traffic = moved * 4 / halves / copy_bandwidth()
     print(
         f"\n{width}x{height} in {stylizer.engine.precision}, on the GPU from first to last: "
-        f"{1 / frame:.0f} frames a second ({frames / seconds['plain']:.0f} by torch.compile in "
-        f"bf16); arithmetic alone would take {arithmetic / frame:.0%} of "
+        f"{1 / frame:.0f} frames a second ("
+        + ", ".join(f"{frames / seconds[way]:.0f} by {way}" for way in others)
+        + f"); arithmetic alone would take {arithmetic / frame:.0%} of "
         f"that time (at the rate of a product of {side}x{side}), traffic alone "
         f"{traffic / frame:.0%} (at the rate of a copy)"
     )
