@@ -3,8 +3,8 @@
     python scripts/leave_one_out.py PAINTING --content DIR [--steps 800] [--folder DIR]
 
 All runs begin from the same random weights and see the same crops; what one goes without is as in
-the papers. Prints the table of `measure_brush.py`, and writes `leave-one-out.jpg`: two photos, and
-what each run makes of them. Models are kept in the folder, and not trained again. On a CPU a run
+the papers. Prints the table of `measure_brush.py`, and draws two photos and what each run makes of
+them. Models are kept in the folder, by painting and steps, and not trained again. On a CPU a run
 has one core, and as many run at once as there are.
 """
 
@@ -54,7 +54,11 @@ WIDTH = 4
 
 
 def learn(config: TrainConfig, painting: Path, content: Path, item: tuple[str, Path]) -> str:
-    """Train one run where its model is not there yet, and measure it: its row of the table."""
+    """Train one run where its model is not there yet, and measure it: its row of the table.
+
+    Args:
+        item: the run's name in `VARIANTS`, and where its model lies.
+    """
     name, path = item
     if config.device == "cpu":
         torch.set_num_threads(1)
@@ -64,8 +68,7 @@ def learn(config: TrainConfig, painting: Path, content: Path, item: tuple[str, P
             pass
         save_model(trainer, path, trainer.evaluate())
     held_out = split_content(content, seed=0)[1]
-    row = measured(str(path), load_perceptual(SLIM), painting, held_out)
-    return row.replace(str(path), name)
+    return f"| {name} | {measured(str(path), load_perceptual(SLIM), painting, held_out)}"
 
 
 def main() -> None:
@@ -77,7 +80,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("leave-one-out"))
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    paths = {name: arguments.folder / f"{slug(name)}.safetensors" for name in VARIANTS}
+    run_of = f"{arguments.painting.stem}-{arguments.steps}"
+    paths = {name: arguments.folder / f"{run_of}-{slug(name)}.safetensors" for name in VARIANTS}
     device = resolve_device("auto").type
     config = TrainConfig().changed(
         preset_settings("best", device)
@@ -92,7 +96,7 @@ def main() -> None:
             print(row, flush=True)
     styles = [stylize.load(path, precision="fp32") for path in paths.values()]
     page = folded(rows([photo(name) for name in PHOTOS], styles), ["photo", *VARIANTS], WIDTH)
-    write_picture(arguments.folder / "leave-one-out.jpg", page)
+    write_picture(arguments.folder / f"{run_of}.jpg", page)
 
 
 def slug(name: str) -> str:

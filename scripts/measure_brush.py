@@ -49,9 +49,11 @@ LAYERS = DEFAULT_STYLE_LAYERS["vgg19"]
 FINE = "relu2_1"
 FOCUS = 0.9
 
-HEADER = f"""| model | content | style | total | covariances missed | details missed | patches | \
-foreign | grit | grid | hatching |
-|---|{10 * "---:|"}"""
+COLUMNS = (
+    "content", "style", "total", "covariances missed", "details missed", "patches", "foreign",
+    "grit", "grid", "hatching",
+)  # fmt: skip
+HEADER = f"| model | {' | '.join(COLUMNS)} |\n|---|{len(COLUMNS) * '---:|'}"
 
 
 def covariances_missed(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Tensor:
@@ -66,7 +68,7 @@ def details_missed(found: Tensor, wanted: Tensor, photo: Tensor) -> Tensor:
 
 
 def measured(name: str, network: PerceptualNet, painting: Path, photos: Sequence[Source]) -> str:
-    """A model's row of the table under `HEADER`."""
+    """A model's row of the table under `HEADER`, behind its name."""
     restyle = stylize.load(name, precision="fp32", backend="torch")
     learned = load_style(painting, STYLE_SIZE, restyle.card.settings.get("style_grit", 0.0))
     wanted = style_targets(network, learned, LAYERS, covariance_matrix)
@@ -97,7 +99,7 @@ def measured(name: str, network: PerceptualNet, painting: Path, photos: Sequence
     )
     brush, details, patches, foreign, dirt, grid, hatching = torch.stack(faults).mean(0).tolist()
     return (
-        f"| {name} | {loss.content:.3f} | {loss.style:.3f} | {loss.total:.3f} | {brush:.2f} | "
+        f"{loss.content:.3f} | {loss.style:.3f} | {loss.total:.3f} | {brush:.2f} | "
         f"{details:.3f} | {patches:.4f} | {255 * foreign**0.5:.1f} | {dirt:.3f} | "
         f"{1e3 * grid:.2f} | {1e3 * hatching:.1f} |"
     )
@@ -122,7 +124,7 @@ def main() -> None:
     _, photos = split_content(arguments.content, seed=0)
     print(HEADER)
     for name in arguments.models:
-        print(measured(name, network, arguments.painting, photos), flush=True)
+        print(f"| {name} | {measured(name, network, arguments.painting, photos)}", flush=True)
 
 
 if __name__ == "__main__":
