@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import os
 import sys
@@ -15,7 +17,7 @@ import typer
 import stylize
 from stylize.cli_options import Device, Overwrite, Quiet
 from stylize.cli_training import ablate, compare, train
-from stylize.errors import StylizeError, UsageError
+from stylize.errors import StylizeError, UsageError, one_line, plain
 
 app = typer.Typer(
     name="stylize",
@@ -33,13 +35,31 @@ def main() -> NoReturn:
     # Read by torch when it is first imported: tensors of 2 MB and more lie in pages of 2 MB. Made
     # anew in pages of 4 KB for every operation, they cost 12 megapixels a tenth of their time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        codecs.register_error("stylize", _encode_anyway)
+        sys.stdout.reconfigure(errors="stylize")
     try:
         _check_command(sys.argv)
         app()
     except StylizeError as error:
-        typer.secho(f"stylize: {error}", err=True, fg="red")
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
+    except OSError as error:  # a folder that may not be entered, at whatever look into it
+        reason = f"cannot get at {error.filename}: {error.strerror}"
+        _fail(reason if error.filename else one_line(error), StylizeError.exit_code)
     sys.exit(0)
+
+
+def _fail(reason: str, exit_code: int) -> NoReturn:
+    typer.secho(plain(f"stylize: {reason}"), err=True, fg="red")
+    sys.exit(exit_code)
+
+
+def _encode_anyway(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Names that are no text in stdout's encoding go out as the system's bytes, or else escaped."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.backslashreplace_errors(error)
 
 
 def _check_command(argv: Sequence[str]) -> None:

@@ -15,6 +15,19 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def plain(text: str) -> str:
+    r"""A stranger's words for a terminal, which control characters would move or rename.
+
+    Example:
+        >>> print(plain("The Sea\x1b[2J"))
+        The Sea\x1b[2J
+    """
+    return text.translate(_CONTROL)
+
+
+_CONTROL = {number: f"\\x{number:02x}" for number in (*range(32), *range(127, 160))}
+
+
 class StylizeError(Exception):
     """The work could not be done; the message says what would mend it."""
 

@@ -13,9 +13,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from types import UnionType
 from typing import TYPE_CHECKING, Any
 
 from stylize.errors import StylizeError, UsageError
@@ -225,9 +226,30 @@ def _parse_card(path: Path, text: str) -> ModelCard:
         _ = card.plan
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise StylizeError(f"{path}: its card cannot be read: {error}") from error
-    if not isinstance(card.name, str) or not isinstance(card.settings, dict):
-        raise StylizeError(f"{path}: its card cannot be read")
+    for field in fields(ModelCard):
+        value = getattr(card, field.name)
+        if not _FITS[str(field.type)](value):
+            raise StylizeError(f"{path}: its card cannot be read: its {field.name} is {value!r}")
     return card
+
+
+def _has(value: Any, kind: type | UnionType, *entries: str) -> bool:
+    """Whether it is a JSON object whose `entries` are there, and of that kind."""
+    return isinstance(value, dict) and all(isinstance(value.get(name), kind) for name in entries)
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "str": lambda value: isinstance(value, str),
+    "Norm": lambda value: isinstance(value, str),
+    "int": lambda value: isinstance(value, int),
+    "float": lambda value: isinstance(value, int | float),
+    "dict[str, Any]": lambda value: isinstance(value, dict),
+    "dict[str, Any] | None": lambda value: value is None or _has(value, str, "name"),
+    "dict[str, float] | None": lambda value: (
+        value is None or _has(value, int | float, "content", "style", "total", "photos")
+    ),
+}
+"""Whether what a file holds is what the card has, by the type of the card's field."""
 
 
 def _check_tensors(path: Path, header: dict[str, Any], data_bytes: int, plan: Plan) -> None:

@@ -22,8 +22,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     temporary: Path | None = None
     try:
+        # A name may be as long as names can be: the temporary one is no longer.
         handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
+            prefix=f".{path.stem[:32]}-", suffix=path.suffix, dir=path.parent
         )
         os.close(handle)
         temporary = Path(name)

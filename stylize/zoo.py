@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import shlex
 from collections.abc import Iterator, Sequence
@@ -101,5 +102,8 @@ def find_styles(names_or_paths: Sequence[str]) -> dict[str, Path]:
 
 
 def _scan(origin: Literal["shipped", "yours"], folder: Path) -> Iterator[Style]:
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
+    paths: list[Path] = []
+    with contextlib.suppress(PermissionError):  # whoever runs as somebody else has their home
+        paths = sorted(folder.glob(f"*{SUFFIX}"))
+    for path in paths:
         yield Style(path.stem, path, origin)

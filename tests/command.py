@@ -44,6 +44,7 @@ def call(
             env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
             capture_output=True,
             text=True,
+            errors="surrogateescape",
             timeout=TIMEOUT,
         )
     context = fork_server()
@@ -56,7 +57,7 @@ def call(
         if process.exitcode is None:
             process.kill()
             raise subprocess.TimeoutExpired(words, TIMEOUT)
-        texts = (Path(file.name).read_text() for file in (out, err))
+        texts = (Path(file.name).read_text(errors="surrogateescape") for file in (out, err))
         return subprocess.CompletedProcess(words, process.exitcode, *texts)
 
 

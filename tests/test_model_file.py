@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,27 @@ def test_a_card_of_an_impossible_network_is_refused(model: Path, tmp_path: Path)
         read_card(path)
     write_model(path, replace(CARD, width=1e9), {"x": torch.zeros(1)})
     with pytest.raises(StylizeError, match="width is 1000000000"):
+        read_card(path)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"title": 5}, {"steps": "many"}, {"settings": None}, {"perceptual": []},
+        {"start": {"steps": 3}}, {"start": "random"},
+        {"held_out_after": {"content": 0.1, "style": 0.2}},
+        {"held_out_after": {"content": 0.1, "style": 0.2, "total": "low", "photos": 3}},
+    ],
+)  # fmt: skip
+def test_a_card_with_something_else_in_it_is_refused(
+    model: Path, tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    """Or `stylize styles` would fail over it, and show none."""
+    path = tmp_path / "wrong.safetensors"
+    field = next(iter(wrong))
+    card = json.dumps(asdict(CARD) | wrong)
+    rewrite(path, model, lambda h: h["__metadata__"].update(stylize=card))
+    with pytest.raises(StylizeError, match=f"card cannot be read: its {field} is "):
         read_card(path)
 
 

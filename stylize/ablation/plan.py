@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from stylize.imaging.files import find_pictures
 from stylize.model_file import file_sha256
 from stylize.networks.perceptual import load_perceptual
 from stylize.networks.plan import NORMS, Norm
+from stylize.training.data import fingerprint
 from stylize.training.start import RANDOM
 
 DEFAULTS: dict[str, Any] = {"steps": 500, "size": 192, "warmup_steps": 25, "held_out_photos": 24}
@@ -112,8 +112,7 @@ class Experiment:
         """What must be the same for runs to belong to one experiment."""
         settings = {k: v for k, v in self.config.as_dict().items() if k not in VARIED}
         device = resolve_device(self.config.device)
-        folder = self.content
-        names = [p.relative_to(folder).as_posix() for p in find_pictures(folder)] if folder else []
+        photos = find_pictures(self.content) if self.content else []
         return settings | {
             "content_layers": list(self.config.content_layers),
             "style_layers": list(self.config.style_layers),
@@ -121,8 +120,8 @@ class Experiment:
             "precision": resolve_precision(self.config.precision, device),
             "painting": file_sha256(self.painting),
             "perceptual": load_perceptual(self.config.perceptual).sha256,
-            "photos": len(names),
-            "content": hashlib.sha256("\n".join(names).encode()).hexdigest()[:16],
+            "photos": len(photos),
+            "content": fingerprint(photos, self.content),
         }
 
 

@@ -25,13 +25,13 @@ def files(results: Results) -> dict[str, bytes]:
     """Everything but the sheet, by file name."""
     drawn = plots(results)
     return {
-        PAGE: html(results, drawn).encode(),
+        PAGE: html(results, drawn),
         TABLE: as_csv(results).encode(),
         **drawn,
     }
 
 
-def html(results: Results, drawn: dict[str, bytes]) -> str:
+def html(results: Results, drawn: dict[str, bytes]) -> bytes:
     """One self-contained page; every name in it is escaped."""
     experiment = results.experiment
     return render(

@@ -13,8 +13,8 @@ import stylize
 from stylize.imaging.files import Pixels
 
 
-def render(package: str, template: str, **values: Any) -> str:
-    """Fill a template, which may extend `page.html.jinja` with its macros.
+def render(package: str, template: str, **values: Any) -> bytes:
+    """Fill a template, which may extend `page.html.jinja` with its macros; the page in UTF-8.
 
     Args:
         package: where the template is.
@@ -24,7 +24,8 @@ def render(package: str, template: str, **values: Any) -> str:
     folders = [PackageLoader(name, ".") for name in (package, __package__ or "")]
     environment = Environment(loader=ChoiceLoader(folders), autoescape=True)
     environment.filters["data_uri"] = _data_uri
-    return environment.get_template(template).render(version=stylize.__version__, **values)
+    page = environment.get_template(template).render(version=stylize.__version__, **values)
+    return page.encode(errors="backslashreplace")  # a file's name need be no text
 
 
 def _data_uri(picture: Pixels | bytes) -> str:

@@ -59,7 +59,7 @@ def sheet(comparison: Comparison) -> Image.Image:
     return contact_sheet([[row.photo, *row.restyled] for row in comparison.rows], labels)
 
 
-def html(comparison: Comparison) -> str:
+def html(comparison: Comparison) -> bytes:
     """One self-contained page; every name in it is escaped."""
     return render(
         __package__,

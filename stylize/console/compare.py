@@ -6,11 +6,10 @@ import math
 from pathlib import Path
 
 import typer
-from rich.console import Console
 
 from stylize.comparison import report
 from stylize.comparison.experiment import compare_models
-from stylize.console.bars import advance, make_bar, say
+from stylize.console.bars import advance, make_bar, make_console, say
 from stylize.held_out import split
 from stylize.imaging.files import find_pictures
 from stylize.imaging.write import write_picture
@@ -51,9 +50,9 @@ def run_comparison(
         )
     make_folder(output)
     with atomic_file(page) as temporary:
-        temporary.write_text(report.html(comparison), encoding="utf-8")
+        temporary.write_bytes(report.html(comparison))
     write_picture(picture, report.sheet(comparison))
-    Console().print(report.terminal_table(comparison))
+    make_console().print(report.terminal_table(comparison))
     for note in report.notes(comparison):
         say(quiet, note)
     typer.echo(str(page))

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stylize.errors import StylizeError
+from stylize.console.bars import make_console
+from stylize.errors import StylizeError, plain
 from stylize.imaging.files import Pixels
 from stylize.imaging.geometry import resize
 from stylize.model_file import ModelCard, file_sha256, read_card, read_thumbnail
@@ -46,7 +47,7 @@ def print_styles(as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(entries, indent=2))
         return
-    console = Console()
+    console = make_console()
     pictures = shows_pictures(console)
     columns = ["style", "painting", "norm", "held-out loss", "from"]
     table = Table(*([""] if pictures else []), *columns, box=None, pad_edge=False)
@@ -58,7 +59,7 @@ def print_styles(as_json: bool) -> None:
         table.add_row(
             *([_picture(entry)] if pictures else []),
             entry["name"],
-            entry.get("title") or entry.get("error", ""),
+            plain(entry.get("title") or entry.get("error", "")),
             entry.get("norm", ""),
             f"{loss['total']:.3f}" if loss else "",
             entry["origin"],
@@ -103,7 +104,7 @@ def print_card(name: str, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(asdict(card) | {"path": str(path), "sha256": sha256}, indent=2))
         return
-    console, picture = Console(), read_thumbnail(path)
+    console, picture = make_console(), read_thumbnail(path)
     if picture is not None and shows_pictures(console):
         console.print(half_blocks(picture, CARD_COLUMNS))
     settings = ", ".join(f"{key}={value}" for key, value in card.settings.items() if value != "")
@@ -121,7 +122,7 @@ def print_card(name: str, as_json: bool) -> None:
         ("file", str(path)),
         ("sha256", sha256),
     ]:
-        typer.echo(f"{label:16} {text}")
+        typer.echo(f"{label:16} {plain(text)}")
 
 
 def _content(card: ModelCard) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ EXTENSIONS = HEIF | {
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """All files below `folder` that look like pictures by their ending, sorted by path.
+    """All files below `folder` that look like pictures by their ending, in one order anywhere.
 
     What is hidden, itself or its folder, as previews in `.thumbnails` are, is nobody's photo.
 
@@ -33,13 +34,15 @@ def find_pictures(folder: Path) -> list[Path]:
         UsageError: there is no such folder, or no picture in it.
     """
     check_folder(folder)
-    found = sorted(
+    found = [
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in EXTENSIONS
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and not path.is_dir()
-    )
+        # A pipe would be waited for; a link to nothing is named as such when it is read.
+        and (path.is_file() or (path.is_symlink() and not path.exists()))
+    ]
+    found.sort(key=lambda path: path.parts)  # paths themselves sort otherwise on Windows
     if not found:
         raise UsageError(
             f"no pictures in {folder} ({', '.join(sorted(EXTENSIONS))} are looked for)"
@@ -48,19 +51,23 @@ def find_pictures(folder: Path) -> list[Path]:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise UsageError where `folder` is not one."""
+    """Raise UsageError where `folder` is not one, StylizeError where it is closed to this user."""
     if not folder.exists():
         raise UsageError(f"no such folder: {folder}")
     if not folder.is_dir():
         raise UsageError(f"{folder} is a file; a folder is wanted here")
+    if not os.access(folder, os.R_OK | os.X_OK):  # which a search would take for an empty one
+        raise StylizeError(f"cannot look into {folder}: its permissions do not let you")
 
 
 def check_file(path: Path) -> None:
     """Raise UsageError where `path` is no file."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder; a file is wanted here")
-    if path.exists():
+    if path.is_file():
         return
+    if path.exists():
+        raise UsageError(f"{path} is a pipe or a device; a file is wanted here")
     if path.parts[0].lower() in ("http:", "https:"):
         url = str(path).replace(":/", "://", 1)  # a path has no empty folder between
         raise UsageError(f"{url} is a URL; save it first, and give the file")

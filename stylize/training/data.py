@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -67,6 +69,21 @@ def split_content(content: Path | None, seed: int) -> tuple[list[Path], list[Sou
         ]
     photos, held_out = split(find_pictures(content))
     return photos, [*held_out]
+
+
+def fingerprint(sources: Sequence[Source], folder: Path | None) -> str:
+    """What tells one collection from another: its files' names, wherever the folder lies.
+
+    Args:
+        sources: photos in `folder`, and generated pictures.
+        folder: None where there are no photos.
+    """
+    names = (
+        one.relative_to(folder).as_posix() if folder and isinstance(one, Path) else str(one)
+        for one in sources
+    )
+    # As the system has them: names from elsewhere need be no text in its encoding.
+    return hashlib.sha256(os.fsencode("\n".join(names))).hexdigest()[:16]
 
 
 class PhotoSampler:

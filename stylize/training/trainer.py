@@ -7,7 +7,6 @@ progress, and stops by no longer asking.
 from __future__ import annotations
 
 import copy
-import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +28,13 @@ from stylize.networks.perceptual import DEFAULT_STYLE_LAYERS, load_perceptual
 from stylize.networks.transformer import TransformerNet
 from stylize.repeated_size import RepeatedSize
 from stylize.training.checkpoint import Checkpoint, load_checkpoint, pack, unpack
-from stylize.training.data import PhotoSampler, load_style, split_content, with_generated
+from stylize.training.data import (
+    PhotoSampler,
+    fingerprint,
+    load_style,
+    split_content,
+    with_generated,
+)
 from stylize.training.distributed import World
 from stylize.training.guard import AstrayError, Guard
 from stylize.training.memory import check_memory
@@ -89,6 +94,7 @@ class Trainer:
         self.config = config
         self.name = name
         self.painting = painting
+        self.content = content
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
         self.photos, held_out = split_content(content, config.seed)
@@ -148,7 +154,6 @@ class Trainer:
         settings = self.config.as_dict()
         for name in ("preview_every", "title", "licence", "held_out_photos"):
             del settings[name]
-        names = "\n".join(str(source) for source in self.sources)
         return settings | {
             "device": self.device.type,
             "precision": self.precision,
@@ -157,7 +162,7 @@ class Trainer:
             "style_layers": list(self.config.style_layers),
             "painting": file_sha256(self.painting),
             "loss network": self.perceptual.sha256,
-            "content": hashlib.sha256(names.encode()).hexdigest()[:16],
+            "content": fingerprint(self.sources, self.content),
         }
 
     def steps(self) -> Iterator[StepReport]:

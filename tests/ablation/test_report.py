@@ -111,7 +111,7 @@ def test_every_number_is_in_the_table(results: Results) -> None:
 
 
 def test_the_page_stands_alone_and_escapes_names(results: Results) -> None:
-    page = report.html(results, plots(results))
+    page = report.html(results, plots(results)).decode()
     assert "<b>" not in page
     assert "&lt;b&gt;&amp;.png" in page
     assert "&lt;i&gt;.png" in page
