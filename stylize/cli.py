@@ -46,6 +46,8 @@ def main() -> NoReturn:
     except OSError as error:  # a folder that may not be entered, at whatever look into it
         reason = f"cannot get at {error.filename}: {error.strerror}"
         _fail(reason if error.filename else one_line(error), StylizeError.exit_code)
+    except ImportError as error:  # torch where its libraries do not fit the system
+        _fail(f"what stylize needs cannot be loaded: {one_line(error)}", StylizeError.exit_code)
     sys.exit(0)
 
 

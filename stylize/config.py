@@ -226,8 +226,8 @@ def load_config(name_or_path: str) -> dict[str, Any]:
     if not path.is_file():
         raise UsageError(f"no such config file: {path}")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows' editors mark it so
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
         raise StylizeError(f"{path} is no readable TOML: {error}") from error
 
 

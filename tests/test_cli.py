@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -82,6 +83,20 @@ def test_help_and_version(run: Run) -> None:
 def test_a_photo_without_a_command(run: Run, tmp_path: Path) -> None:
     photo = save_picture(tmp_path / "my photo.png")
     assert_one_line(run(photo), 2, f"try: stylize apply {shlex.quote(str(photo))}")
+
+
+def test_a_library_that_cannot_be_loaded_is_one_line(trained: Trained, tmp_path: Path) -> None:
+    photo = save_picture(tmp_path / "photo.png", 16, 16)
+    (tmp_path / "torch.py").write_text("raise ImportError('libcudart.so.12:\\n no such file')")
+    words = ["apply", str(photo), "-s", str(trained.instance), "--backend", "torch"]
+    done = subprocess.run(
+        [sys.executable, "-m", "stylize", *words],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert_one_line(done, 1, "cannot be loaded: libcudart.so.12: no such file")
 
 
 class TestApply:

@@ -86,10 +86,13 @@ def test_bad_files(tmp_path: Path) -> None:
         load_config("batchnorm")
     with pytest.raises(UsageError, match="no such config file"):
         load_config(str(tmp_path / "none.toml"))
-    broken = tmp_path / "broken.toml"
-    broken.write_text("norm = ")
-    with pytest.raises(StylizeError, match="no readable TOML"):
-        load_config(str(broken))
+    file = tmp_path / "file.toml"
+    for broken in (b"norm = ", b'title = "caf\xe9"', b"title = " + b"[" * 100_000):
+        file.write_bytes(broken)
+        with pytest.raises(StylizeError, match="no readable TOML"):
+            load_config(str(file))
+    file.write_bytes(b"\xef\xbb\xbfsteps = 3")  # as Windows' editors mark UTF-8
+    assert load_config(str(file)) == {"steps": 3}
 
 
 def test_every_field_has_a_docstring() -> None:
