@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -113,9 +114,21 @@ def test_a_result_s_name_may_be_as_long_as_names_can_be(tmp_path: Path) -> None:
         assert longest.read_bytes() == b"whole"
 
 
-def test_folders_that_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path, pattern: str) -> None:
+def test_folders_that_are_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(path: Path | str, *pattern: str) -> Any:
         raise PermissionError(13, "Permission denied", str(path))
+
+    photo = save_picture(tmp_path / "photo.png", 16, 16)
+    save_picture(tmp_path / "closed" / "photo.png", 16, 16)
+    look = os.scandir
+    monkeypatch.setattr(
+        os, "scandir", lambda path: refuse(path) if "closed" in path[-6:] else look(path)
+    )
+    assert find_pictures(tmp_path) == [photo]
+    assert caplog.messages == [f"{tmp_path / 'closed'} is left out: Permission denied"]
+    monkeypatch.setattr(os, "scandir", look)
 
     monkeypatch.setattr(os, "access", lambda *whatever: False)
     with pytest.raises(StylizeError, match="cannot look into"):

@@ -68,6 +68,7 @@ def run_apply(
         UsageError: a missing path, an unknown style, an option out of its range.
         StylizeError: a photo could not be restyled.
     """
+    show_library_messages(quiet)
     budget = None if means.memory is None else parse_memory(means.memory)
     models = find_styles(styles)
     for model in models.values():
@@ -78,7 +79,6 @@ def run_apply(
         return
     # This process reads only what it was told to; `read_photo` has a limit of its own.
     Image.MAX_IMAGE_PIXELS = None
-    show_library_messages(quiet)
     signal.signal(signal.SIGTERM, _interrupt)
 
     backend = _choose_backend(means, look, budget, models, plan.jobs)

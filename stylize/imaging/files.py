@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from stylize.imaging.colour import on_white, to_srgb
 
 Pixels = npt.NDArray[np.uint8]
 
+LOG = logging.getLogger("stylize")
+
 HEIF = frozenset({".heic", ".heif", ".hif"})
 
 EXTENSIONS = HEIF | {
@@ -28,26 +31,35 @@ EXTENSIONS = HEIF | {
 def find_pictures(folder: Path) -> list[Path]:
     """All files below `folder` that look like pictures by their ending, in one order anywhere.
 
-    What is hidden, itself or its folder, as previews in `.thumbnails` are, is nobody's photo.
+    What is hidden, itself or its folder, as previews in `.thumbnails` are, is nobody's photo. A
+    folder below that is closed to this user is left out, with a warning.
 
     Raises:
         UsageError: there is no such folder, or no picture in it.
+        StylizeError: it is closed to this user.
     """
     check_folder(folder)
-    found = [
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in EXTENSIONS
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=_warn):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = (Path(parent, name) for name in names if not name.startswith("."))
         # A pipe would be waited for; a link to nothing is named as such when it is read.
-        and (path.is_file() or (path.is_symlink() and not path.exists()))
-    ]
+        found += (
+            path
+            for path in paths
+            if path.suffix.lower() in EXTENSIONS
+            and (path.is_file() or (path.is_symlink() and not path.exists()))
+        )
     found.sort(key=lambda path: path.parts)  # paths themselves sort otherwise on Windows
     if not found:
         raise UsageError(
             f"no pictures in {folder} ({', '.join(sorted(EXTENSIONS))} are looked for)"
         )
     return found
+
+
+def _warn(error: OSError) -> None:
+    LOG.warning("%s is left out: %s", error.filename, error.strerror)
 
 
 def check_folder(folder: Path) -> None:
