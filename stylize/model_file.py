@@ -69,7 +69,7 @@ class ModelCard:
     held_out_before: dict[str, float] | None
     """Held-out loss of the starting network: content, style, total, photos."""
     held_out_after: dict[str, float] | None
-    """The same at the end; None where training was stopped."""
+    """The same at the end; None where training was stopped, or the photos were gone."""
     licence: str
     version: str
     """Of stylize, which trained it."""

@@ -73,7 +73,7 @@ def check_output(output: Path, suffix: str, overwrite: bool) -> None:
     """Refuse an output that could not be written.
 
     Raises:
-        UsageError: another ending, or a missing folder.
+        UsageError: another ending, a missing folder, or one in its place.
         StylizeError: it exists.
     """
     if output.suffix != suffix:
@@ -84,10 +84,13 @@ def check_output(output: Path, suffix: str, overwrite: bool) -> None:
 
 
 def check_free(output: Path, overwrite: bool) -> None:
-    """Refuse to replace a file unasked.
+    """Refuse to replace a file unasked, or a folder at all.
 
     Raises:
+        UsageError: it is a folder.
         StylizeError: it exists.
     """
+    if output.is_dir():
+        raise UsageError(f"{output} is a folder; a file is wanted here")
     if output.exists() and not overwrite:
         raise StylizeError(f"{output} exists; give --overwrite to replace it, or another --output")

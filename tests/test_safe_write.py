@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from stylize.errors import StylizeError
-from stylize.safe_write import atomic_file, check_folder_writable, make_folder
+from stylize.errors import StylizeError, UsageError
+from stylize.safe_write import atomic_file, check_folder_writable, check_output, make_folder
 
 
 def test_a_reader_sees_the_old_file_or_the_new(tmp_path: Path) -> None:
@@ -71,3 +71,10 @@ def test_a_folder_where_a_file_lies(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StylizeError, match="cannot make folder"):
         make_folder(tmp_path / "file")
+
+
+def test_a_folder_where_a_file_belongs(tmp_path: Path) -> None:
+    """Found out before the work, even if it may overwrite."""
+    (tmp_path / "model.safetensors").mkdir()
+    with pytest.raises(UsageError, match="is a folder"):
+        check_output(tmp_path / "model.safetensors", ".safetensors", overwrite=True)

@@ -14,7 +14,7 @@ from stylize.held_out import split
 from stylize.imaging.files import find_pictures
 from stylize.imaging.write import write_picture
 from stylize.inference.stylizer import Stylizer
-from stylize.safe_write import atomic_file, check_free, make_folder
+from stylize.safe_write import atomic_file, check_folder_writable, check_free, make_folder
 
 
 def run_comparison(
@@ -42,6 +42,7 @@ def run_comparison(
     page, picture = output / "report.html", output / "sheet.png"
     for path in (page, picture):
         check_free(path, overwrite)
+    check_folder_writable(next(one for one in (output, *output.parents) if one.exists()))
 
     stylizers = [Stylizer(model, device) for model in models]
     with make_bar(quiet, desc="comparing", unit="photo", leave=False) as bar:

@@ -90,7 +90,7 @@ def run_training(
         was_stopped = _train(trainer, path, stopped, log, quiet)
         if log is not None:
             log.close()
-        after = None if was_stopped else _evaluate(trainer, "held-out after", quiet)
+        after = None if was_stopped else _evaluate_after(trainer, quiet)
         save_model(trainer, path, after)
         if was_stopped:
             save_checkpoint(path, trainer.checkpoint(), trainer.run)
@@ -193,8 +193,9 @@ def _train(
                 return True
             if not leads:
                 continue
-            if report.step % config.checkpoint_every == 0 and report.step < config.steps:
-                save_checkpoint(path, trainer.last_good, trainer.run)
+            # The last step's too: what is left to do may fail or be killed.
+            if report.step % config.checkpoint_every == 0 or report.step == config.steps:
+                save_checkpoint(path, trainer.checkpoint(), trainer.run)
             if config.preview_every and report.step % config.preview_every == 0:
                 _write_preview(trainer, path.with_suffix(".preview.png"))
     return False
@@ -206,6 +207,15 @@ def _write_preview(trainer: Trainer, path: Path) -> None:
         write_picture(path, contact_sheet(preview(trainer)))
     except StylizeError as error:
         tqdm.write(f"no preview: {error}", file=sys.stderr)
+
+
+def _evaluate_after(trainer: Trainer, quiet: bool) -> HeldOutLoss | None:
+    """Photos that are gone by now must not cost the training."""
+    try:
+        return _evaluate(trainer, "held-out after", quiet)
+    except StylizeError as error:
+        typer.echo(f"stylize: no held-out loss: {error}", err=True)
+        return None
 
 
 def _evaluate(trainer: Trainer, label: str, quiet: bool) -> HeldOutLoss:

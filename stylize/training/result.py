@@ -15,7 +15,7 @@ from stylize.imaging.files import Pixels
 from stylize.imaging.geometry import crop_centre, resize_shorter_side, thumbnail
 from stylize.imaging.synthetic import read_source
 from stylize.imaging.tensors import to_pixels, to_tensor
-from stylize.model_file import TARGET_PREFIX, THUMBNAIL, ModelCard, file_sha256, write_model
+from stylize.model_file import TARGET_PREFIX, THUMBNAIL, ModelCard, write_model
 from stylize.training.trainer import Trainer
 
 PREVIEW_PHOTOS = 4
@@ -50,7 +50,7 @@ def save_model(trainer: Trainer, path: Path, after: HeldOutLoss | None = None) -
         ground=network.plan.ground,
         title=config.title,
         style_image=trainer.painting.name,
-        style_sha256=file_sha256(trainer.painting),
+        style_sha256=trainer.painting_sha256,
         perceptual={
             "name": perceptual.name,
             "sha256": perceptual.sha256,

@@ -94,6 +94,7 @@ class Trainer:
         self.config = config
         self.name = name
         self.painting = painting
+        self.painting_sha256 = file_sha256(painting)  # now: the file may be gone by the end
         self.content = content
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
@@ -160,7 +161,7 @@ class Trainer:
             "processes": self.world.size,
             "content_layers": list(self.config.content_layers),
             "style_layers": list(self.config.style_layers),
-            "painting": file_sha256(self.painting),
+            "painting": self.painting_sha256,
             "loss network": self.perceptual.sha256,
             "content": fingerprint(self.sources, self.content),
         }

@@ -103,3 +103,7 @@ def test_bad_input_is_one_line(run: Run, trained: Trained, tmp_path: Path) -> No
     a, b = trained.instance, trained.batch
     assert_one_line(run("compare", a, b, "--photos", tmp_path), 2, "no pictures in")
     assert_one_line(run("compare", a, "nope", "--photos", tmp_path), 2, "no style 'nope'")
+    save_picture(tmp_path / "photo.png", 16, 16)
+    (tmp_path / "file").touch()  # found out before the work
+    words = ("compare", a, b, "--photos", tmp_path, "--output", tmp_path / "file" / "out")
+    assert_one_line(run(*words), 1, f"cannot write into {tmp_path / 'file'}: ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from stylize.model_file import file_sha256, read_card, write_model
+from stylize.training.checkpoint import has_checkpoint
 from tests.conftest import (
     Run,
     Trained,
@@ -166,6 +168,45 @@ def test_bad_input_is_one_line(
         words = [word for pair in (good | change).items() for word in pair]
         assert_one_line(run("train", *words, cwd=tmp_path), code, message)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "text.jpg"]
+
+
+def test_files_that_are_gone_by_the_end_do_not_cost_the_training(
+    small_perceptual: Path, tmp_path: Path
+) -> None:
+    """As on a drive that is taken out: the painting, and every photo that was held out."""
+    painting = save_picture(tmp_path / "painting.png", 60, 50, seed=99)
+    sha256 = file_sha256(painting)
+    photos = tmp_path / "photos"
+    for number in range(3):
+        save_picture(photos / f"{number}.png", 40, 40, number)
+    words = [
+        "train", "--style", painting, "--content", photos, "--steps", 300, "--size", 32,
+        "--style-size", 32, "--set", "width=0.125", "--set", "checkpoint_every=10", "--quiet",
+        "--perceptual", small_perceptual, "--preview-every", 1,
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stylize", *map(str, words)],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "painting.preview.png").exists():  # the first step is done
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    painting.unlink()
+    shutil.rmtree(photos)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert out == "painting.safetensors\n"
+    assert "no held-out loss: none of the 1 held-out photos could be read" in err
+    card = read_card(tmp_path / "painting.safetensors")
+    assert (card.steps, card.style_sha256) == (300, sha256)
+    assert card.held_out_before is not None
+    assert card.held_out_after is None
+    assert not has_checkpoint(tmp_path / "painting.safetensors")
 
 
 def test_a_preview_that_cannot_be_written_does_not_cost_the_training(
