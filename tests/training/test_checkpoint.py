@@ -103,37 +103,6 @@ def test_killed_and_resumed_is_the_uninterrupted_run(
     assert killed.read_bytes() == whole.read_bytes()
 
 
-def test_a_run_killed_after_its_last_step_needs_no_step_again(
-    run: Run, tmp_path: Path, photo_folder: Path, small_perceptual: Path
-) -> None:
-    """Measuring and writing are left, which may fail, or be killed."""
-    painting = save_picture(tmp_path / "painting.png", 60, 50, seed=99)
-    words = (
-        "train", "--style", painting, "--content", photo_folder, "--steps", 200, "--size", 32,
-        "--style-size", 48, "--perceptual", small_perceptual, "--set", "width=0.125", "--device",
-        "cpu", "--set", "checkpoint_every=10", "--quiet", "--preview-every", 0,
-    )  # fmt: skip
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-    whole, failed = (tmp_path / name / "model.safetensors" for name in ("a", "b"))
-    assert run(*words, "-o", whole).returncode == 0
-    process = subprocess.Popen(
-        [sys.executable, "-m", "stylize", *map(str, words), "-o", str(failed)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    deadline = time.monotonic() + 120
-    while not has_checkpoint(failed):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    failed.mkdir()  # so that it cannot be written
-    assert process.wait(120) == 1
-    failed.rmdir()
-    assert max(folder_of(failed).iterdir()).name == "step-00000200.safetensors"
-    done = run(*words, "-o", failed, "--resume")
-    assert done.returncode == 0, done.stderr
-    assert failed.read_bytes() == whole.read_bytes()
-
-
 def test_only_its_own_run_is_gone_on_with(
     config: TrainConfig, painting: Path, photo_folder: Path, tmp_path: Path
 ) -> None:

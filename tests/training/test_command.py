@@ -8,21 +8,31 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from stylize.config import TrainConfig
+from stylize.console import train as console
+from stylize.errors import StylizeError
+from stylize.held_out import HeldOutLoss
 from stylize.model_file import file_sha256, read_card, write_model
 from stylize.training.checkpoint import has_checkpoint
+from stylize.training.step import TrainingStep
+from stylize.training.trainer import Trainer
 from tests.conftest import (
     Run,
     Trained,
     assert_one_line,
     save_picture,
 )
+
+Learn = Callable[..., None]
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch"])
@@ -170,43 +180,79 @@ def test_bad_input_is_one_line(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "text.jpg"]
 
 
-def test_files_that_are_gone_by_the_end_do_not_cost_the_training(
-    small_perceptual: Path, tmp_path: Path
-) -> None:
-    """As on a drive that is taken out: the painting, and every photo that was held out."""
+@pytest.fixture
+def learn(small_perceptual: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Learn:
+    """`stylize train` in this process: 12 steps, three photos, a painting; all of `tmp_path`."""
     painting = save_picture(tmp_path / "painting.png", 60, 50, seed=99)
-    sha256 = file_sha256(painting)
-    photos = tmp_path / "photos"
     for number in range(3):
-        save_picture(photos / f"{number}.png", 40, 40, number)
-    words = [
-        "train", "--style", painting, "--content", photos, "--steps", 200, "--size", 32,
-        "--style-size", 32, "--set", "width=0.125", "--set", "checkpoint_every=10", "--quiet",
-        "--perceptual", small_perceptual, "--preview-every", 0,
-    ]  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, "-m", "stylize", *map(str, words)],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    deadline = time.monotonic() + 120
-    while not has_checkpoint(tmp_path / "painting.safetensors"):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    painting.unlink()
-    shutil.rmtree(photos)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    assert out == "painting.safetensors\n"
+        save_picture(tmp_path / "photos" / f"{number}.png", 40, 40, number)
+    monkeypatch.setattr(console, "show_library_messages", lambda quiet: None)
+    config = TrainConfig(
+        steps=12, size=32, style_size=32, width=0.125, perceptual=str(small_perceptual),
+        device="cpu", start="none", checkpoint_every=10, preview_every=0,
+    )  # fmt: skip
+
+    def learn(path: Path, resume: bool = False) -> None:
+        content = tmp_path / "photos"
+        console.run_training(config, painting, content, path, None, resume, False, quiet=True)
+
+    return learn
+
+
+def test_files_that_are_gone_by_the_end_do_not_cost_the_training(
+    learn: Learn,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As on a drive that is taken out: the painting, and every photo."""
+    sha256 = file_sha256(tmp_path / "painting.png")
+    evaluate = Trainer.evaluate
+
+    def then_they_are_gone(trainer: Trainer, *rest: Any) -> HeldOutLoss:
+        found = evaluate(trainer, *rest)
+        (tmp_path / "painting.png").unlink()
+        shutil.rmtree(tmp_path / "photos")
+        return found
+
+    monkeypatch.setattr(Trainer, "evaluate", then_they_are_gone)
+    path = tmp_path / "model.safetensors"
+    learn(path)
+    out, err = capsys.readouterr()
+    assert out == f"{path}\n"
     assert "no held-out loss: none of the 1 held-out photos could be read" in err
-    card = read_card(tmp_path / "painting.safetensors")
-    assert (card.steps, card.style_sha256) == (200, sha256)
+    card = read_card(path)
+    assert (card.steps, card.style_sha256) == (12, sha256)
     assert card.held_out_before is not None
     assert card.held_out_after is None
-    assert not has_checkpoint(tmp_path / "painting.safetensors")
+    assert not has_checkpoint(path)
+
+
+def test_a_run_that_ended_after_its_last_step_needs_no_step_again(
+    learn: Learn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Measuring and writing are left, which may fail, or be killed."""
+    whole, path = tmp_path / "a" / "model.safetensors", tmp_path / "b" / "model.safetensors"
+    whole.parent.mkdir()
+    path.parent.mkdir()
+    learn(whole)
+
+    def fail(*whatever: Any) -> None:
+        raise StylizeError("cannot write")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(console, "save_model", fail)
+        with pytest.raises(StylizeError, match="cannot write"):
+            learn(path)
+    assert not path.exists()
+
+    def step(*whatever: Any) -> None:
+        raise AssertionError("all steps were taken")
+
+    monkeypatch.setattr(TrainingStep, "__call__", step)
+    learn(path, resume=True)
+    assert path.read_bytes() == whole.read_bytes()
+    assert not has_checkpoint(path)
 
 
 def test_a_preview_that_cannot_be_written_does_not_cost_the_training(
