@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
+
+from stylize.control_groups import own_groups
 
 CPU_INFO = Path("/proc/cpuinfo")
 """Where Linux tells what the CPU is and offers."""
@@ -20,3 +24,29 @@ def bf16_pays() -> bool:
     except OSError:
         return True
     return "GenuineIntel" not in words or "amx_bf16" in words
+
+
+def usable_cpus() -> int:
+    """How many CPUs' time this process may use: a container's share counts, in whole CPUs.
+
+    With more threads than that, those that the system holds back are waited for by the rest.
+    """
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    share = float(there or 1)
+    for folder, version in own_groups("cpu"):
+        with suppress(OSError, ValueError):  # no such group, or no limit: "max"
+            if version == 2:
+                time, period = (folder / "cpu.max").read_text().split()
+            else:
+                time, period = (
+                    (folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
+                )
+            if int(time) > 0:  # -1: no limit
+                share = min(share, int(time) / int(period))
+    return max(1, int(share))
+
+
+def cpu_share() -> int | None:
+    """`usable_cpus()` where the process is held to fewer than the system shows; else None."""
+    share = usable_cpus()
+    return share if share < (os.cpu_count() or 1) else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-import os
 import platform
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy.typing as npt
 
+from stylize.cpu import usable_cpus
 from stylize.errors import StylizeError, UsageError
 from stylize.inference.memory import fits_whole
 from stylize.inference.streaming import Progress
@@ -130,7 +130,7 @@ def choose_backend(
         return Choice("openvino", "faster than torch on a CPU")
     on_any = precision in ("auto", "fp32")
     if on_any and megapixels is not None and "torch" not in sys.modules:
-        seconds = megapixels / (CPU_RATE * (os.cpu_count() or 1))
+        seconds = megapixels / (CPU_RATE * usable_cpus())
         if seconds < TORCH_START:
             return Choice("openvino", f"done before torch has woken the {gpu}")
     return Choice("torch", f"there is a {gpu}")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import openvino as ov
 
 import stylize
-from stylize.cpu import bf16_pays
+from stylize.cpu import bf16_pays, cpu_share
 from stylize.errors import StylizeError, UsageError
 from stylize.free_memory import free_memory
 from stylize.imaging.levels import as_floats, as_levels, deviation
@@ -122,10 +122,14 @@ class OpenVINOEngine:
         return self._core.compile_model(graph, "CPU", self._settings(exact))
 
     def _settings(self, exact: bool = False) -> dict[str, str]:
-        return {
+        settings = {
             "INFERENCE_PRECISION_HINT": PRECISIONS["fp32" if exact else self.precision],
             "PERFORMANCE_HINT": "LATENCY",
         }
+        if share := cpu_share():
+            # Not pinned, or every process would take the same few.
+            settings |= {"INFERENCE_NUM_THREADS": str(share), "ENABLE_CPU_PINNING": "NO"}
+        return settings
 
     def _load_network(self) -> ov.CompiledModel:
         """From the cache, or compiled and kept there."""

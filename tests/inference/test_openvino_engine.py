@@ -295,6 +295,18 @@ def test_a_compiled_network_is_kept_and_used(cache: Path, trained: Trained) -> N
     assert len(list(cache.iterdir())) == 2
 
 
+def test_it_takes_no_more_threads_than_the_process_has_cpus(
+    cache: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino_engine, "cpu_share", lambda: 1)
+    for _ in range(2):  # compiled, and from the cache
+        engine = Stylizer(trained.instance, backend="openvino").engine
+        assert isinstance(engine, openvino_engine.OpenVINOEngine)
+        assert engine._network.get_property("INFERENCE_NUM_THREADS") == 1
+        assert engine._network.get_property("ENABLE_CPU_PINNING") is False
+    assert len(list(cache.iterdir())) == 1
+
+
 def test_a_damaged_cache_is_made_anew(cache: Path, trained: Trained) -> None:
     pixels = make_picture(30, 40)
     first = Stylizer(trained.instance, backend="openvino").restyle(pixels)
