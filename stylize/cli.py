@@ -17,7 +17,7 @@ import typer
 import stylize
 from stylize.cli_options import Device, Overwrite, Quiet
 from stylize.cli_training import ablate, compare, train
-from stylize.cpu import cpu_share
+from stylize.cpu import OMP_NUM_THREADS, thread_limit
 from stylize.errors import StylizeError, UsageError, one_line, plain
 
 app = typer.Typer(
@@ -36,8 +36,8 @@ def main() -> NoReturn:
     # Read by torch when it is first imported: tensors of 2 MB and more lie in pages of 2 MB. Made
     # anew in pages of 4 KB for every operation, they cost 12 megapixels a tenth of their time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    if share := cpu_share():
-        os.environ.setdefault("OMP_NUM_THREADS", str(share))
+    if limit := thread_limit():
+        os.environ.setdefault(OMP_NUM_THREADS, str(limit))
     if isinstance(sys.stdout, io.TextIOWrapper):
         codecs.register_error("stylize", _encode_anyway)
         sys.stdout.reconfigure(errors="stylize")

@@ -12,6 +12,10 @@ CPU_INFO = Path("/proc/cpuinfo")
 """Where Linux tells what the CPU is and offers."""
 
 
+OMP_NUM_THREADS = "OMP_NUM_THREADS"
+"""The environment's word on threads; torch reads it when it is first imported."""
+
+
 def bf16_pays() -> bool:
     """Whether a CPU that computes in bf16 is faster so than in float32.
 
@@ -46,7 +50,12 @@ def usable_cpus() -> int:
     return max(1, int(share))
 
 
-def cpu_share() -> int | None:
-    """`usable_cpus()` where the process is held to fewer than the system shows; else None."""
+def thread_limit() -> int | None:
+    """Threads to compute with: OMP_NUM_THREADS, which torch takes too, or `usable_cpus()` where
+    that is less than the system shows. None: as many as a backend likes.
+    """
+    given = os.environ.get(OMP_NUM_THREADS, "").partition(",")[0]
+    if given.isdecimal() and int(given):
+        return int(given)
     share = usable_cpus()
     return share if share < (os.cpu_count() or 1) else None

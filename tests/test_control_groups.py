@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from stylize import cli, control_groups
-from stylize.cpu import cpu_share, usable_cpus
+from stylize.cpu import thread_limit, usable_cpus
 from stylize.free_memory import free_memory
 
 MACHINE, CPUS = 8_000_000, 8
@@ -34,6 +34,8 @@ def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     machine = type("Memory", (), {"available": MACHINE})
     monkeypatch.setattr(psutil, "virtual_memory", lambda: machine)
     monkeypatch.setattr(os, "cpu_count", lambda: CPUS)
+    monkeypatch.setenv("OMP_NUM_THREADS", "")  # noted, so that what a test sets is undone
+    monkeypatch.delenv("OMP_NUM_THREADS")
     if hasattr(os, "sched_getaffinity"):
         monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(CPUS)))
     return tmp_path
@@ -98,28 +100,30 @@ def test_a_share_of_the_cpus_counts_in_whole_ones(
             for name, value in zip(("quota", "period"), told.split(), strict=True):
                 (folder / f"cpu.cfs_{name}_us").write_text(f"{value}\n")
     assert usable_cpus() == (expected or CPUS)
-    assert cpu_share() == expected
+    assert thread_limit() == expected
 
 
-@pytest.mark.parametrize(("given", "taken"), [(None, "4"), ("3", "3")])
+@pytest.mark.parametrize(("given", "taken"), [(None, "4"), ("3", "3"), ("12", "12")])
 def test_the_command_line_takes_as_many_threads(
     groups: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, taken: str
 ) -> None:
     """Torch reads it when it is first imported."""
-    monkeypatch.setenv("OMP_NUM_THREADS", given or "")
-    if given is None:
-        monkeypatch.delenv("OMP_NUM_THREADS")
-    monkeypatch.setattr(cli, "cpu_share", lambda: 4)
+    (groups / "own").write_text("0::/\n")
+    (groups / "groups").mkdir()
+    (groups / "groups" / "cpu.max").write_text("400000 100000\n")
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
     monkeypatch.setattr(sys, "argv", ["stylize", "--version"])
     with pytest.raises(SystemExit):
         cli.main()
     assert os.environ["OMP_NUM_THREADS"] == taken
+    assert thread_limit() == int(taken)
 
 
 def test_without_groups_it_is_the_machines(groups: Path) -> None:
     assert free_memory() == MACHINE
     assert usable_cpus() == CPUS
-    assert cpu_share() is None
+    assert thread_limit() is None
 
 
 def test_it_is_no_more_than_there_is() -> None:

@@ -7,7 +7,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 import stylize
-from stylize.cpu import cpu_share
+from stylize.cpu import thread_limit
 from stylize.free_memory import free_memory
 from stylize.inference.compile_cache import cache_folder
 from stylize.inference.engine import choose_backend, find_gpu, has_openvino
@@ -16,8 +16,8 @@ from stylize.paths import shipped, user_styles
 
 def describe_machine() -> dict[str, str]:
     """Names and values, in the order in which they are worth reading."""
-    choice, share = choose_backend(), cpu_share()
-    cores = f"{share} of {os.cpu_count()}" if share else str(os.cpu_count())
+    choice, limit = choose_backend(), thread_limit()
+    cores = f"{limit} of {os.cpu_count()}" if limit else str(os.cpu_count())
     return {
         "stylize": f"{stylize.__version__}, Python {platform.python_version()}",
         "system": f"{platform.system()} {platform.machine()}, {cores} cores, "

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import openvino as ov
 
 import stylize
-from stylize.cpu import bf16_pays, cpu_share
+from stylize.cpu import bf16_pays, thread_limit
 from stylize.errors import StylizeError, UsageError
 from stylize.free_memory import free_memory
 from stylize.imaging.levels import as_floats, as_levels, deviation
@@ -126,9 +126,9 @@ class OpenVINOEngine:
             "INFERENCE_PRECISION_HINT": PRECISIONS["fp32" if exact else self.precision],
             "PERFORMANCE_HINT": "LATENCY",
         }
-        if share := cpu_share():
-            # Not pinned, or every process would take the same few.
-            settings |= {"INFERENCE_NUM_THREADS": str(share), "ENABLE_CPU_PINNING": "NO"}
+        if limit := thread_limit():
+            # Not pinned, or every process would take the same few cores.
+            settings |= {"INFERENCE_NUM_THREADS": str(limit), "ENABLE_CPU_PINNING": "NO"}
         return settings
 
     def _load_network(self) -> ov.CompiledModel:

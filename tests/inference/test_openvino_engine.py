@@ -298,7 +298,7 @@ def test_a_compiled_network_is_kept_and_used(cache: Path, trained: Trained) -> N
 def test_it_takes_no_more_threads_than_the_process_has_cpus(
     cache: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openvino_engine, "cpu_share", lambda: 1)
+    monkeypatch.setattr(openvino_engine, "thread_limit", lambda: 1)
     for _ in range(2):  # compiled, and from the cache
         engine = Stylizer(trained.instance, backend="openvino").engine
         assert isinstance(engine, openvino_engine.OpenVINOEngine)
