@@ -44,6 +44,7 @@ Written from the files' own metadata by `python scripts/make_cards.py`. What all
   Starry Night 1,000 steps more, its twin 900, Udnie and The Shipwreck 800, The Great Wave and
   Composition VII 700, the mosaic 400, with `--seed 9`. They ran at 75e2ccf, where 0.02 meant as
   many passes; their cards say what means that now, by which their targets come out the same.
+- Udnie and The Shipwreck then had 2,500 steps more, all else the same, with `--seed 11`.
 - The glass mosaic learned the picture that `scripts/make_mosaic.py` makes of Composition VII: first
   `--preset standard` on generated pictures, begun from the nearest style, then on the photographs,
   `--preset best --steps 1250`, begun from that; half an hour each, on a CPU without bf16. Then
