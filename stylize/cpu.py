@@ -35,8 +35,7 @@ def usable_cpus() -> int:
 
     With more threads than that, those that the system holds back are waited for by the rest.
     """
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    share = float(there or 1)
+    share = float(_seen_cpus())
     for folder, version in own_groups("cpu"):
         with suppress(OSError, ValueError):  # no such group, or no limit: "max"
             if version == 2:
@@ -52,10 +51,17 @@ def usable_cpus() -> int:
 
 def thread_limit() -> int | None:
     """Threads to compute with: OMP_NUM_THREADS, which torch takes too, or `usable_cpus()` where
-    that is less than the system shows. None: as many as a backend likes.
+    that is less than backends see. None: as many as a backend likes.
     """
     given = os.environ.get(OMP_NUM_THREADS, "").partition(",")[0]
     if given.isdecimal() and int(given):
         return int(given)
     share = usable_cpus()
-    return share if share < (os.cpu_count() or 1) else None
+    return share if share < _seen_cpus() else None
+
+
+def _seen_cpus() -> int:
+    """The cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

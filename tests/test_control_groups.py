@@ -120,6 +120,16 @@ def test_the_command_line_takes_as_many_threads(
     assert thread_limit() == int(taken)
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system holds no process")
+def test_cores_that_a_process_is_held_to_are_the_backends_own_affair(
+    groups: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They see them, and which of them share a core."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 4, 5})
+    assert usable_cpus() == 3
+    assert thread_limit() is None
+
+
 def test_without_groups_it_is_the_machines(groups: Path) -> None:
     assert free_memory() == MACHINE
     assert usable_cpus() == CPUS
