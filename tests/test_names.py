@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from stylize.errors import StylizeError, UsageError
 from stylize.imaging.files import check_file, check_folder, find_pictures
+from stylize.inference.batch import plan_jobs
 from stylize.model_file import read_card, write_model
 from stylize.safe_write import atomic_file
 from stylize.training.data import fingerprint
@@ -151,3 +152,5 @@ def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
     assert find_pictures(tmp_path) == [astray, photo]
     with pytest.raises(UsageError, match="is a pipe"):
         check_file(pipe)
+    pattern = str(tmp_path / "p*.png")
+    assert [job.source for job in plan_jobs([pattern], ["udnie"], None, False).jobs] == [photo]

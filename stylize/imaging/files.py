@@ -43,12 +43,8 @@ def find_pictures(folder: Path) -> list[Path]:
     for parent, folders, names in os.walk(folder, onerror=_warn):
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths = (Path(parent, name) for name in names if not name.startswith("."))
-        # A pipe would be waited for; a link to nothing is named as such when it is read.
         found += (
-            path
-            for path in paths
-            if path.suffix.lower() in EXTENSIONS
-            and (path.is_file() or (path.is_symlink() and not path.exists()))
+            path for path in paths if path.suffix.lower() in EXTENSIONS and is_worth_reading(path)
         )
     found.sort(key=lambda path: path.parts)  # paths themselves sort otherwise on Windows
     if not found:
@@ -56,6 +52,13 @@ def find_pictures(folder: Path) -> list[Path]:
             f"no pictures in {folder} ({', '.join(sorted(EXTENSIONS))} are looked for)"
         )
     return found
+
+
+def is_worth_reading(path: Path) -> bool:
+    """Whether it is a file, or a link to nothing, which is named as such when it is read: no
+    folder, and no pipe, which would be waited for.
+    """
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def _warn(error: OSError) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stylize.errors import StylizeError, UsageError
-from stylize.imaging.files import check_file, find_pictures
+from stylize.imaging.files import check_file, find_pictures, is_worth_reading
 from stylize.imaging.photo import is_own_result
 from stylize.imaging.write import can_write, check_writable
 from stylize.safe_write import check_folder_writable, make_folder
@@ -137,7 +137,7 @@ def _sources(words: Sequence[str], output: str | None) -> Iterator[tuple[Path | 
             if not matches:
                 raise UsageError(f"no file matches {word}")
             for match in matches:
-                if not Path(match).is_dir():
+                if is_worth_reading(Path(match)):
                     yield Path(match), None
         else:
             check_file(path)
