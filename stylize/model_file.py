@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from reprlib import repr as short
 from types import UnionType
 from typing import TYPE_CHECKING, Any
 
@@ -229,7 +230,9 @@ def _parse_card(path: Path, text: str) -> ModelCard:
     for field in fields(ModelCard):
         value = getattr(card, field.name)
         if not _FITS[str(field.type)](value):
-            raise StylizeError(f"{path}: its card cannot be read: its {field.name} is {value!r}")
+            raise StylizeError(
+                f"{path}: its card cannot be read: its {field.name} is {short(value)}"
+            )
     return card
 
 

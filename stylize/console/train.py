@@ -193,12 +193,23 @@ def _train(
                 return True
             if not leads:
                 continue
-            # The last step's too: what is left to do may fail or be killed.
-            if report.step % config.checkpoint_every == 0 or report.step == config.steps:
-                save_checkpoint(path, trainer.checkpoint(), trainer.run)
+            if report.step == config.steps:
+                _save_last_checkpoint(trainer, path)
+            elif report.step % config.checkpoint_every == 0:
+                save_checkpoint(path, trainer.last_good, trainer.run)
             if config.preview_every and report.step % config.preview_every == 0:
                 _write_preview(trainer, path.with_suffix(".preview.png"))
     return False
+
+
+def _save_last_checkpoint(trainer: Trainer, path: Path) -> None:
+    """For what is left to do may fail, or be killed. That it cannot be written must not cost the
+    training: the model is smaller, and may have room.
+    """
+    try:
+        save_checkpoint(path, trainer.checkpoint(), trainer.run)
+    except StylizeError as error:
+        tqdm.write(f"no checkpoint: {error}", file=sys.stderr)
 
 
 def _write_preview(trainer: Trainer, path: Path) -> None:

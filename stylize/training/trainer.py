@@ -94,7 +94,6 @@ class Trainer:
         self.config = config
         self.name = name
         self.painting = painting
-        self.painting_sha256 = file_sha256(painting)  # now: the file may be gone by the end
         self.content = content
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
@@ -117,6 +116,7 @@ class Trainer:
         ):
             style_image = load_style(painting, config.style_size, config.style_grit).to(self.device)
             self.loss = make_loss(config, self.perceptual, style_image)
+        self.painting_sha256 = file_sha256(painting)  # now: the file may be gone by the end
         self.held_out_targets = style_targets(
             self.perceptual,
             load_style(painting, STYLE_SIZE, config.style_grit).to(self.device),

@@ -22,7 +22,7 @@ from stylize.console import train as console
 from stylize.errors import StylizeError
 from stylize.held_out import HeldOutLoss
 from stylize.model_file import file_sha256, read_card, write_model
-from stylize.training.checkpoint import has_checkpoint
+from stylize.training.checkpoint import Checkpoint, has_checkpoint
 from stylize.training.step import TrainingStep
 from stylize.training.trainer import Trainer
 from tests.conftest import (
@@ -253,6 +253,24 @@ def test_a_run_that_ended_after_its_last_step_needs_no_step_again(
     learn(path, resume=True)
     assert path.read_bytes() == whole.read_bytes()
     assert not has_checkpoint(path)
+
+
+def test_a_last_checkpoint_that_cannot_be_written_does_not_cost_the_training(
+    learn: Learn,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As on a disk that has room for the model, but not for a checkpoint."""
+
+    def save(path: Path, checkpoint: Checkpoint, run: dict[str, Any]) -> None:
+        if checkpoint.state["step"] == 12:
+            raise StylizeError("cannot write")
+
+    monkeypatch.setattr(console, "save_checkpoint", save)
+    learn(tmp_path / "model.safetensors")
+    assert "no checkpoint: cannot write" in capsys.readouterr().err
+    assert read_card(tmp_path / "model.safetensors").steps == 12
 
 
 def test_a_preview_that_cannot_be_written_does_not_cost_the_training(

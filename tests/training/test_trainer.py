@@ -302,6 +302,13 @@ def test_want_of_memory_for_the_painting_names_its_size(
         Trainer(config, painting, photo_folder, "test")
 
 
+def test_a_missing_painting_is_wrong_use(
+    config: TrainConfig, tmp_path: Path, photo_folder: Path
+) -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        Trainer(config, tmp_path / "none.png", photo_folder, "test")
+
+
 def test_a_half_size_needs_crops_that_can_be_halved() -> None:
     with pytest.raises(UsageError, match="half_size_share needs a size of at least 64; it is 48"):
         TrainConfig(size=48, half_size_share=0.5)
