@@ -33,6 +33,9 @@ FORMAT = 1
 MAX_HEADER_BYTES = 1 << 20
 """A header of ours has some 10 kB."""
 
+MAX_DIGITS = 20
+"""Of whole numbers in a card; a seed has up to 19."""
+
 TARGET_PREFIX = "target."
 MAX_TARGET_SIDE = 1024
 """Gram matrices are C x C; VGG's widest layer has 512 channels."""
@@ -219,7 +222,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
 
 def _parse_card(path: Path, text: str) -> ModelCard:
     try:
-        values = json.loads(text)
+        values = json.loads(text, parse_int=_whole_number)
         known = {field.name for field in fields(ModelCard)}
         if values.get("format", 0) > FORMAT:
             raise StylizeError(f"{path} was written by a newer stylize; upgrade to read it")
@@ -234,6 +237,13 @@ def _parse_card(path: Path, text: str) -> ModelCard:
                 f"{path}: its card cannot be read: its {field.name} is {short(value)}"
             )
     return card
+
+
+def _whole_number(digits: str) -> int:
+    """Of a card, none of whose numbers is beyond floats."""
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
 
 
 def _has(value: Any, kind: type | UnionType, *entries: str) -> bool:

@@ -186,6 +186,15 @@ def test_a_card_with_something_else_in_it_is_refused(
         read_card(path)
 
 
+def test_a_number_beyond_floats_is_refused(model: Path, tmp_path: Path) -> None:
+    loss = {"content": 0.1, "style": 0.2, "total": 10**400, "photos": 3}
+    card = json.dumps(asdict(CARD) | {"held_out_after": loss})
+    path = tmp_path / "huge.safetensors"
+    rewrite(path, model, lambda h: h["__metadata__"].update(stylize=card))
+    with pytest.raises(StylizeError, match="card cannot be read: a number of 401 digits"):
+        read_card(path)
+
+
 @settings(max_examples=100, deadline=None)
 @given(data=st.binary(max_size=64))
 def test_any_bytes_give_one_of_our_errors(
