@@ -6,10 +6,12 @@ import codecs
 import io
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
+from types import FrameType
 from typing import Annotated, Literal, NoReturn
 
 import typer
@@ -18,7 +20,7 @@ import stylize
 from stylize.cli_options import Device, Overwrite, Quiet
 from stylize.cli_training import ablate, compare, train
 from stylize.cpu import OMP_NUM_THREADS, thread_limit
-from stylize.errors import StylizeError, UsageError, one_line, plain
+from stylize.errors import INTERRUPTED, StylizeError, UsageError, one_line, plain
 
 app = typer.Typer(
     name="stylize",
@@ -41,22 +43,46 @@ def main() -> NoReturn:
     if isinstance(sys.stdout, io.TextIOWrapper):
         codecs.register_error("stylize", _encode_anyway)
         sys.stdout.reconfigure(errors="stylize")
+    stopped = _note_signals()
     try:
         _check_command(sys.argv)
         app()
-    except StylizeError as error:
-        _fail(str(error), error.exit_code)
-    except OSError as error:  # a folder that may not be entered, at whatever look into it
-        reason = f"cannot get at {error.filename}: {error.strerror}"
-        _fail(reason if error.filename else one_line(error), StylizeError.exit_code)
-    except ImportError as error:  # torch where its libraries do not fit the system
-        _fail(f"what stylize needs cannot be loaded: {one_line(error)}", StylizeError.exit_code)
+    except Exception as error:
+        if stopped:  # and a library that was being imported made this of it
+            sys.exit(INTERRUPTED)
+        typer.secho(plain(f"stylize: {_reason(error)}"), err=True, fg="red")
+        sys.exit(error.exit_code if isinstance(error, StylizeError) else StylizeError.exit_code)
     sys.exit(0)
 
 
-def _fail(reason: str, exit_code: int) -> NoReturn:
-    typer.secho(plain(f"stylize: {reason}"), err=True, fg="red")
-    sys.exit(exit_code)
+def _note_signals() -> list[int]:
+    """Make Ctrl-C and SIGTERM a KeyboardInterrupt, and a number in a list.
+
+    A temporary file is removed on its way out. Libraries swallow it while they are imported, and
+    fail by something else a little later.
+    """
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as of a job in the background
+            signal.signal(number, note)
+    return received
+
+
+def _reason(error: Exception) -> str:
+    """What a user is told of it; what nobody can mend, a fault of ours, is raised again."""
+    if isinstance(error, StylizeError):
+        return str(error)
+    if isinstance(error, OSError):  # a folder that may not be entered, at whatever look into it
+        named = f"cannot get at {error.filename}: {error.strerror}"
+        return named if error.filename else one_line(error)
+    if isinstance(error, ImportError):  # torch where its libraries do not fit the system
+        return f"what stylize needs cannot be loaded: {one_line(error)}"
+    raise error
 
 
 def _encode_anyway(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -9,6 +9,9 @@ Each message is one line: what was got, what was wanted, and what mends it.
 
 from __future__ import annotations
 
+INTERRUPTED = 130
+"""Exit code of a run that Ctrl-C ended, as shells have it."""
+
 
 def one_line(error: BaseException) -> str:
     """What somebody else's error says, for a line of ours."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -85,18 +86,42 @@ def test_a_photo_without_a_command(run: Run, tmp_path: Path) -> None:
     assert_one_line(run(photo), 2, f"try: stylize apply {shlex.quote(str(photo))}")
 
 
-def test_a_library_that_cannot_be_loaded_is_one_line(trained: Trained, tmp_path: Path) -> None:
-    photo = save_picture(tmp_path / "photo.png", 16, 16)
-    (tmp_path / "torch.py").write_text("raise ImportError('libcudart.so.12:\\n no such file')")
-    words = ["apply", str(photo), "-s", str(trained.instance), "--backend", "torch"]
-    done = subprocess.run(
-        [sys.executable, "-m", "stylize", *words],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+def with_torch(code: str, folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """The command line where importing torch does something else."""
+    (folder / "torch.py").write_text(code)
+    return subprocess.run(
+        [sys.executable, "-m", "stylize", *map(str, words), "--backend", "torch"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path])},
         capture_output=True,
         text=True,
         check=False,
+        # A shell that put the tests into the background made them ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+def test_a_library_that_cannot_be_loaded_is_one_line(trained: Trained, tmp_path: Path) -> None:
+    photo = save_picture(tmp_path / "photo.png", 16, 16)
+    code = "raise ImportError('libcudart.so.12:\\n no such file')"
+    done = with_torch(code, tmp_path, "apply", photo, "-s", trained.instance)
     assert_one_line(done, 1, "cannot be loaded: libcudart.so.12: no such file")
+
+
+def test_ctrl_c_that_a_library_swallows_is_no_fault_of_its(
+    trained: Trained, tmp_path: Path
+) -> None:
+    photo = save_picture(tmp_path / "photo.png", 16, 16)
+    code = """
+import signal
+try:
+    signal.raise_signal(signal.SIGINT)
+except BaseException:
+    pass
+raise AttributeError("partially initialised")
+"""
+    done = with_torch(code, tmp_path, "apply", photo, "-s", trained.instance)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert "Traceback" not in done.stderr
 
 
 class TestApply:

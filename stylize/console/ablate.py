@@ -19,14 +19,13 @@ from stylize.ablation.run import (
 from stylize.ablation.summary import Results, conclusion, shown_runs
 from stylize.comparison.experiment import restyle_rows
 from stylize.console.bars import (
-    INTERRUPTED,
     advance,
     make_bar,
     say,
     show_library_messages,
     stop_on_signal,
 )
-from stylize.errors import StylizeError
+from stylize.errors import INTERRUPTED, StylizeError
 from stylize.imaging.write import write_picture
 from stylize.inference.stylizer import Stylizer
 from stylize.networks.perceptual import load_perceptual

@@ -5,22 +5,20 @@ from __future__ import annotations
 import contextlib
 import importlib
 import itertools
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
 from PIL import Image
 from tqdm import tqdm
 
-from stylize.console.bars import INTERRUPTED, make_bar, say, show_library_messages
-from stylize.errors import StylizeError
+from stylize.console.bars import make_bar, say, show_library_messages
+from stylize.errors import INTERRUPTED, StylizeError
 from stylize.free_memory import free_memory
 from stylize.inference.batch import Job, plan_jobs
 from stylize.inference.engine import better_in_bands, choose_backend
@@ -79,7 +77,6 @@ def run_apply(
         return
     # This process reads only what it was told to; `read_photo` has a limit of its own.
     Image.MAX_IMAGE_PIXELS = None
-    signal.signal(signal.SIGTERM, _interrupt)
 
     backend = _choose_backend(means, look, budget, models, plan.jobs)
 
@@ -208,7 +205,3 @@ def _say_failures(failures: list[Outcome], count: int, what: str) -> None:
         lines.append(f"{failure.job.name}: {reason}")
     typer.echo("\n".join(dict.fromkeys(lines)), err=True)
     raise StylizeError(f"{len(failures)} of {count} {what} could not be restyled")
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

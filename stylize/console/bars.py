@@ -16,9 +16,6 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     from rich.console import Console
 
-INTERRUPTED = 130
-"""Exit code of a run that Ctrl-C ended, as shells have it."""
-
 LOG_SECONDS = 60.0
 """Between a bar's words in a log, which keeps each of them."""
 

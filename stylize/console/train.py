@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from stylize.config import TrainConfig
 from stylize.console.bars import (
-    INTERRUPTED,
     advance,
     make_bar,
     say,
@@ -21,7 +20,7 @@ from stylize.console.bars import (
     stop_on_signal,
 )
 from stylize.console.styles import describe_start
-from stylize.errors import StylizeError
+from stylize.errors import INTERRUPTED, StylizeError
 from stylize.held_out import HeldOutLoss
 from stylize.imaging.files import Pixels
 from stylize.imaging.grit import grit
