@@ -26,13 +26,14 @@ AnyArray = npt.NDArray[Any]
 
 LEVELS = (np.uint8, np.uint16)
 
-BEYOND = 1.0
-"""How far floats may leave 0..1, as they do where a picture was resized, before it is taken for a
-mistake: instance norm would make a picture of 0..255 too, and give it back in 0..1."""
+BEYOND = 0.75
+"""How far floats may leave 0..1 before it is taken for a mistake: resizing noise of black and white
+leaves it by 0.6. Instance norm would make a picture of -1..1 or 0..255 too, in 0..1."""
 
 
 class Stylizer:
-    """A loaded style. Immutable once made, so several threads may call it at once.
+    """A loaded style. Immutable once made, so several threads may call it at once; pickled, it is
+    loaded anew.
 
     Args:
         style: a name from `stylize styles`, or the path of a model file.
@@ -61,9 +62,15 @@ class Stylizer:
         precision: str = "auto",
     ) -> None:
         self.memory = memory
-        model = read_model(find_style(style))
+        path = find_style(style)
+        self._arguments = path.absolute(), device, memory, backend, precision
+        model = read_model(path)
         self.card, self.targets, self.sha256 = model.card, model.targets, model.sha256
         self.engine = make_engine(model, backend, device, precision)
+
+    def __reduce__(self) -> tuple[type[Stylizer], tuple[Any, ...]]:
+        """Another process loads the style anew: sessions and graphs do not travel."""
+        return Stylizer, self._arguments
 
     def restyle(
         self,
@@ -88,7 +95,8 @@ class Stylizer:
         _check_array(pixels)
         if style_scale is None:
             style_scale = auto_scale(*pixels.shape[:2])
-        given = pixels if pixels.dtype in LEVELS else pixels.astype(np.float32, copy=False)
+        own = pixels.dtype.newbyteorder("=")  # a TIFF's may be the other one
+        given = pixels.astype(own if own in LEVELS else np.float32, copy=False)
         restyled = restyle_coarse_to_fine(self._restyle_pixels, given, style_scale, on_progress)
         return restyled.astype(pixels.dtype, copy=False)
 
@@ -154,7 +162,7 @@ def _check_array(pixels: AnyArray) -> None:
         raise UsageError(f"a picture needs at least one pixel, not {pixels.shape}")
     if np.issubdtype(pixels.dtype, np.floating):
         _check_range(pixels.min(), pixels.max())
-    elif pixels.dtype not in LEVELS:
+    elif pixels.dtype.newbyteorder("=") not in LEVELS:
         raise UsageError(f"an array must be uint8, uint16 or float in 0..1, not {pixels.dtype}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import shlex
 from concurrent.futures import ThreadPoolExecutor
@@ -99,6 +100,7 @@ def test_one_stylizer_serves_several_threads(stylizer: Stylizer) -> None:
         (np.zeros((4, 4, 4), np.uint8), "must be"),
         (np.zeros((4, 4, 3), np.int64), "uint16 or float"),
         (np.linspace(0, 255, 48).reshape(4, 4, 3), "in 0..1, not 0 to 255"),
+        (np.linspace(-1, 1, 48).reshape(4, 4, 3), "in 0..1, not -1 to 1"),
         (np.full((4, 4, 3), np.nan, np.float32), "in 0..1, not nan"),
         (torch.zeros(3, 4, 4), "N, 3, H, W"),
         (torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "must be float"),
@@ -113,6 +115,31 @@ def test_other_kinds_are_refused(stylizer: Stylizer, picture: object, message: s
     if isinstance(picture, np.ndarray):
         with pytest.raises(UsageError, match=message):
             stylizer.restyle(picture, style_scale=None)
+
+
+def test_another_order_of_bytes_is_the_same_picture(stylizer: Stylizer) -> None:
+    levels = make_picture(12, 16).astype(np.uint16) * 257
+    expected = stylizer(levels)
+    for order in "<>":
+        restyled = stylizer(levels.astype(f"{order}u2"))
+        assert restyled.dtype == f"{order}u2"
+        assert np.array_equal(restyled, expected)
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_pickled_it_is_loaded_anew(
+    trained: Trained, backend: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    picture = make_picture(12, 16)
+    monkeypatch.chdir(trained.instance.parent)
+    loaded = stylize.load(trained.instance.name, "cpu", 10**9, backend, "fp32")
+    monkeypatch.chdir(tmp_path)
+    again = pickle.loads(pickle.dumps(loaded))
+    assert (again.sha256, again.memory) == (loaded.sha256, 10**9)
+    assert (again.engine.name, again.engine.precision) == (backend, "fp32")
+    assert np.array_equal(again(picture), loaded(picture))
 
 
 def test_floats_of_any_precision_keep_it(stylizer: Stylizer) -> None:
