@@ -49,7 +49,8 @@ def convert_instance_norm(model: nn.Module) -> int:
 
 
 def _fuse_relus(sequence: nn.Sequential, uses: Counter[int]) -> None:
-    for (_, norm), (name, relu) in pairwise(list(sequence.named_children())):
+    # Not named_children(), which leaves out what comes a second time: it may stand between the two.
+    for (_, norm), (name, relu) in pairwise(list(sequence._modules.items())):
         if (
             type(norm) is InstanceNorm2d
             and type(relu) is nn.ReLU

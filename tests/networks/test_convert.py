@@ -100,6 +100,12 @@ def test_what_is_shared_or_watched_is_not_fused() -> None:
     shared = nn.Sequential(nn.InstanceNorm2d(4), relu, nn.InstanceNorm2d(4), relu)
     assert convert_instance_norm(shared) == 2
     assert shared[1] is relu
+    twice = nn.Conv2d(4, 4, 1)
+    apart = nn.Sequential(twice, nn.InstanceNorm2d(4), twice, nn.ReLU())
+    x = torch.randn(1, 4, 8, 8)
+    expected = apart(x)
+    assert convert_instance_norm(apart) == 1
+    torch.testing.assert_close(apart(x), expected)
     watched = nn.Sequential(nn.InstanceNorm2d(4), nn.ReLU())
     seen: list[Tensor] = []
     watched[0].register_forward_hook(lambda module, args, output: seen.append(output))
