@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import resource
+import select
 import shutil
 import signal
 import subprocess
@@ -241,7 +242,9 @@ def test_a_small_budget_goes_to_disk_and_says_so(
         assert np.abs(np.asarray(one).astype(int) - np.asarray(two)).max() <= 1
 
 
-def start(*words: object, before: Callable[[], None] = lambda: None) -> subprocess.Popen[str]:
+def start(
+    *words: object, before: Callable[[], None] = lambda: None, stdin: int | None = None
+) -> subprocess.Popen[str]:
     def prepare() -> None:
         # A shell that put the tests into the background made them ignore it.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -249,6 +252,7 @@ def start(*words: object, before: Callable[[], None] = lambda: None) -> subproce
 
     return subprocess.Popen(
         [sys.executable, "-m", "stylize", *map(str, words)],
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -284,6 +288,24 @@ def test_an_interrupted_batch_leaves_whole_files(
         assert "of 30 photos are done" in err
         assert "Traceback" not in err
         assert len(results) == len(list(out.iterdir()))
+
+
+def test_ctrl_c_ends_the_wait_for_standard_input(trained: Trained, tmp_path: Path) -> None:
+    reading, writing = os.pipe()  # stays open: no more comes, and no end
+    half = save_picture(tmp_path / "photo.png").read_bytes()[:100]
+    os.write(writing, half)
+    process = start("apply", "-", "-s", trained.instance, "-o", tmp_path / "o.png", stdin=reading)
+    deadline = time.monotonic() + 120
+    while select.select([reading], [], [], 0)[0]:  # until it reads
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    os.close(reading)
+    os.close(writing)
+    assert (process.returncode, out) == (130, "")
+    assert err.endswith("stopped; 0 of 1 photos are done\n")
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(trained: Trained, tmp_path: Path) -> None:

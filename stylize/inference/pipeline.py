@@ -52,18 +52,19 @@ def run_jobs(
     Raises:
         UsageError, StylizeError: what `load` raises.
     """
-
-    def decode(job: Job) -> Photo:
-        source = sys.stdin.buffer.read() if job.source is None else job.source
-        return read_photo(source, max_megapixels)
-
     with ThreadPoolExecutor(1) as decoder, ThreadPoolExecutor(1) as encoder:
-        coming: Future[Photo] | None = decoder.submit(decode, jobs[0]) if jobs else None
-        writing: deque[tuple[Job, Future[None]]] = deque()
+
+        def decode(job: Job) -> Future[Photo]:
+            # Waited for here: Ctrl-C ends no other thread's waiting.
+            source = sys.stdin.buffer.read() if job.source is None else job.source
+            return decoder.submit(read_photo, source, max_megapixels)
+
+        coming: Future[Photo] | None = decode(jobs[0]) if jobs else None
+        writing: deque[tuple[Job, Future[bytes]]] = deque()
         try:
             stylizer = load()
             for number, job in enumerate(jobs):
-                photo_future = coming or decoder.submit(decode, job)
+                photo_future = coming or decode(job)
                 coming = None
                 try:
                     photo = photo_future.result()
@@ -73,7 +74,7 @@ def run_jobs(
                     _check_result(job, sides, len(photo.frames), max_megapixels)
                     large = max(math.prod(photo.size), math.prod(sides)) >= LARGE
                     if not large and number + 1 < len(jobs):
-                        coming = decoder.submit(decode, jobs[number + 1])
+                        coming = decode(jobs[number + 1])
                     restyled = restyle_photo(
                         stylizer,
                         photo,
@@ -105,27 +106,38 @@ def _check_result(job: Job, sides: tuple[int, int], frames: int, limit: float) -
         )
 
 
-def _written(writing: deque[tuple[Job, Future[None]]], keep: int) -> Iterator[Outcome]:
+def _written(writing: deque[tuple[Job, Future[bytes]]], keep: int) -> Iterator[Outcome]:
     """Wait until at most `keep` results are still being written."""
     while len(writing) > keep:
         job, future = writing.popleft()
         try:
-            future.result()
+            _pass_on(future.result())
         except StylizeError as error:
             yield Outcome(job, error)
         else:
             yield Outcome(job)
 
 
-def _write(job: Job, photo: Photo, stylizer: Stylizer) -> None:
+def _write(job: Job, photo: Photo, stylizer: Stylizer) -> bytes:
+    """Write a result's file; what belongs on standard output is returned."""
     software = (
         f"{MARK}{stylize.__version__}; style {stylizer.card.name}; model sha256 {stylizer.sha256}"
     )
     if job.target is not None:
         write_photo(job.target, photo, software)
-        return
+        return b""
     format_name = photo.format if photo.format in FORMATS.values() else "PNG"
-    data = encode_photo(photo, format_name, software)
+    return encode_photo(photo, format_name, software)
+
+
+def _pass_on(data: bytes) -> None:
+    """Where nobody reads, this waits; so it is no other thread's, whose wait Ctrl-C would not end.
+
+    Raises:
+        StylizeError: standard output is closed.
+    """
+    if not data:
+        return
     try:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
