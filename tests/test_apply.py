@@ -154,10 +154,15 @@ def test_patterns(run: Run, trained: Trained, tmp_path: Path) -> None:
     assert done.stdout.split() == ["a-instance.png", "b-instance.png"]
 
 
-@pytest.mark.parametrize("ending", ["PNG", "JPEG"])
-def test_pipes(trained: Trained, ending: str) -> None:
+@pytest.mark.parametrize(
+    ("given", "ending"),
+    [("PNG", "PNG"), ("JPEG", "JPEG"), ("MPO", "JPEG")],  # MPO: a phone's, with more behind it
+)
+def test_pipes(trained: Trained, given: str, ending: str) -> None:
     buffer = io.BytesIO()
-    Image.fromarray(make_picture(20, 30)).save(buffer, ending)
+    picture = Image.fromarray(make_picture(20, 30))
+    more = {"save_all": True, "append_images": [picture]} if given == "MPO" else {}
+    picture.save(buffer, given, **more)
     words = ["apply", "-", "--style", trained.instance]
     done = subprocess.run(
         [sys.executable, "-m", "stylize", *map(str, words)],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -42,6 +43,14 @@ the camera's settings, the place, and Windows' title, comment, author, keywords 
 
 _INTEROPERABILITY = 0xA005
 
+_ATTACHED = re.compile(
+    rb"<Container:Directory\b(?:(?!</?Container:Directory).)*</Container:Directory\s*>"
+    rb"|\s(?:G?Camera:(?:MotionPhoto|MicroVideo)|hdrgm:|HDRGainMap:)\w*\s*=\s*"
+    rb"""(?:"[^"<]*"|'[^'<]*')""",
+    re.DOTALL,
+)
+"""Where XMP tells of a film or a map of brightness behind the photo, which no result has."""
+
 LOG = logging.getLogger("stylize")
 
 MARK = "stylize "
@@ -75,7 +84,8 @@ class Photo:
     loop: int = 0
     """How often an animation runs; 0 for ever."""
     format: str = ""
-    """Pillow's name of the format it was read from."""
+    """Pillow's name of the format it was read from; JPEG also for one with further pictures behind
+    it, as phones' with a map of brightness, which is called MPO."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -150,9 +160,9 @@ def _read_pillow(image: Image.Image, frames: int, name: str) -> Photo:
         [_frame(turned, in_own_space=keeps)],
         profile=profile if keeps else None,
         exif=exif,
-        xmp=xmp.encode() if isinstance(xmp, str) else xmp,
+        xmp=_ATTACHED.sub(b"", xmp.encode() if isinstance(xmp, str) else xmp),
         resolution=(float(resolution[0]), float(resolution[1])) if resolution else None,
-        format=image.format or "",
+        format="JPEG" if image.format == "MPO" else image.format or "",
     )
 
 

@@ -49,6 +49,8 @@ _JPEG_SEGMENT = 65000
 
 # Exif tags.
 _TIFF_XMP, _WIDTH, _HEIGHT = 700, 0xA002, 0xA003
+_MAIN_WIDTH, _MAIN_HEIGHT = 0x0100, 0x0101
+"""Which a JPEG need not have; some cameras' do."""
 
 LOG = logging.getLogger("stylize")
 
@@ -208,6 +210,9 @@ def _exif(photo: Photo, software: str, format_name: str) -> bytes:
             if EXIF_IFD in exif:
                 inner = exif.get_ifd(EXIF_IFD)
                 inner[_HEIGHT], inner[_WIDTH] = photo.size
+            for tag, side in zip((_MAIN_HEIGHT, _MAIN_WIDTH), photo.size, strict=True):
+                if tag in exif:
+                    exif[tag] = side
             if format_name == "TIFF":
                 exif = descriptive(exif)
     if software:

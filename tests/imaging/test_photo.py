@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import xml.etree.ElementTree
 import zlib
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ def test_metadata_survives(tmp_path: Path, ending: str) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010F], exif[0x010E] = 6, "Camera", "my holiday"
     exif.get_ifd(0x8769)[0x829A] = 0.01  # exposure time
+    exif[0x0100], exif[0x0101] = 50, 30  # as it lies
     source = tmp_path / f"photo.{ending}"
     picture = Image.fromarray(make_picture(30, 50))
     if ending == "tif":
@@ -70,6 +72,8 @@ def test_metadata_survives(tmp_path: Path, ending: str) -> None:
         assert found[0x010F] == "Camera"
         assert found[0x010E] == "my holiday"
         assert 0x0112 not in found
+        if ending == "jpg" or 0x0100 in found:
+            assert (found[0x0100], found[0x0101]) == (30, 50)
         assert found[0x0131] == "stylize 9"
         if ending != "tif":  # to which Pillow, which wrote the photo, gave no further tables
             assert found.get_ifd(0x8769)[0x829A] == pytest.approx(0.01)
@@ -139,6 +143,28 @@ def exif_with_thumbnail() -> bytes:
     second += entry(0x0201, 4, 1, jpeg_at) + entry(0x0202, 4, 1, len(thumbnail))
     tables = first + struct.pack("<I", second_at) + second + struct.pack("<I", 0)
     return b"Exif\0\0II*\0" + struct.pack("<I", 8) + tables + thumbnail
+
+
+def test_xmp_claims_no_film_and_no_gain_map_that_the_result_lacks(tmp_path: Path) -> None:
+    """As phones write it: https://developer.android.com/media/platform/motion-photo-format."""
+    xmp = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="r"><rdf:Description
+      xmlns:hdrgm="h" xmlns:GCamera="g" xmlns:Camera="c" xmlns:dc="d" xmlns:Container="n"
+      xmlns:Item="i" hdrgm:Version="1.0" GCamera:MotionPhoto="1" Camera:MotionPhotoVersion='1'
+      GCamera:MicroVideoOffset="4" dc:rights="mine" GCamera:Portrait="p"><Container:Directory>
+      <rdf:Seq><rdf:li><Container:Item Item:Semantic="MotionPhoto" Item:Length="9"/></rdf:li>
+      </rdf:Seq></Container:Directory><dc:title>sea</dc:title></rdf:Description></rdf:RDF>
+      </x:xmpmeta>"""
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(make_picture(30, 50)).save(path, xmp=xmp)
+    write_photo(tmp_path / "out.jpg", read_photo(path), "stylize 9")
+    with Image.open(tmp_path / "out.jpg") as image:
+        kept = image.info["xmp"]
+    for gone in (b"MotionPhoto", b"MicroVideo", b"hdrgm:Version", b"Directory", b"Item:"):
+        assert gone in xmp
+        assert gone not in kept
+    for there in (b'dc:rights="mine"', b'GCamera:Portrait="p"', b"<dc:title>sea</dc:title>"):
+        assert there in kept
+    xml.etree.ElementTree.fromstring(kept)
 
 
 def test_a_thumbnail_of_the_old_picture_does_not_survive(tmp_path: Path) -> None:
