@@ -15,7 +15,7 @@ from stylize.imaging.colour import to_srgb
 from stylize.imaging.files import flatten
 from stylize.inference.engine import make_engine
 from stylize.inference.streaming import Progress
-from stylize.inference.strokes import auto_scale, restyle_coarse_to_fine
+from stylize.inference.strokes import MAX_SCALE, MIN_SCALE, auto_scale, restyle_coarse_to_fine
 from stylize.model_file import read_model
 from stylize.zoo import DEFAULT_STYLE, find_style
 
@@ -82,7 +82,8 @@ class Stylizer:
 
         Args:
             pixels: (H, W, 3), uint8 or uint16 levels or float in 0..1, sRGB.
-            style_scale: size of the strokes against the network's own; None: by the picture's size.
+            style_scale: size of the strokes against the network's own, 0.25 to 64; None: by the
+                picture's size.
             on_progress: called with the part that is done, now and then.
 
         Returns:
@@ -95,6 +96,8 @@ class Stylizer:
         _check_array(pixels)
         if style_scale is None:
             style_scale = auto_scale(*pixels.shape[:2])
+        elif not MIN_SCALE <= style_scale <= MAX_SCALE:
+            raise UsageError(f"style_scale is {style_scale}; it must be {MIN_SCALE} to {MAX_SCALE}")
         own = pixels.dtype.newbyteorder("=")  # a TIFF's may be the other one
         given = pixels.astype(own if own in LEVELS else np.float32, copy=False)
         restyled = restyle_coarse_to_fine(self._restyle_pixels, given, style_scale, on_progress)

@@ -12,6 +12,7 @@ from stylize.devices import (
     DTYPES,
     autocast,
     convolving,
+    is_out_of_memory,
     needing_memory,
     place,
     resolve_device,
@@ -56,6 +57,8 @@ class TorchEngine:
         self._device = resolve_device(device)
         self.device = str(self._device)
         self.precision = resolve_precision(precision, self._device)
+        self._first_whole = self._device.type != "cpu"
+        """Whether a picture is tried in one pass; a CPU is faster in bands at every size."""
         self._plan = model.card.plan
         network = TransformerNet(model.card.norm, model.card.width, model.card.ground)
         network.load_tensors(model.tensors())
@@ -78,17 +81,14 @@ class TorchEngine:
         on_progress: Progress,
         stretch: float = 1.0,
     ) -> npt.NDArray[Any]:
-        """One pass at the picture's own size: in bands, or whole on a GPU that has room for it.
-
-        On a CPU bands are faster at every size: they stay in its caches.
-        """
+        """One pass at the picture's own size: whole on a GPU that has room for it, or in bands."""
         height, width = pixels.shape[:2]
         free = self._free()
         fits = fits_whole(self.name, self.precision, self._plan, (height, width), memory, free)
-        if self._device.type != "cpu" and fits:
-            batch = to_floats(pixels, self._device).permute(2, 0, 1)[None]
-            restyled = self._restyle_whole(batch, stretch)[0].permute(1, 2, 0)
-            return from_floats(restyled, pixels.dtype)
+        if self._first_whole and fits:
+            restyled = self._restyle_whole(pixels, stretch)
+            if restyled is not None:
+                return restyled
         self._repeated.release()
         cut = cut_picture(self._plan, height, width, 6 * pixels.itemsize, memory, free)
         with torch.inference_mode(), convolving(self._device, self.precision):
@@ -97,21 +97,29 @@ class TorchEngine:
 
     def restyle_batch(self, batch: Tensor, memory: int | None) -> Tensor:
         """(N, 3, H, W), float in 0..1 -> the same: in one pass, or within a budget one by one."""
-        if memory is None:
-            return self._restyle_whole(batch)
-        return each_picture(batch, lambda one: self.restyle(one, memory, lambda done: None))
-
-    def _restyle_whole(self, batch: Tensor, stretch: float = 1.0) -> Tensor:
-        photo = batch.to(self._device, torch.float32, memory_format=torch.channels_last)
-        height, width = batch.shape[-2:]
-        with (
-            needing_memory(
-                f"{width} x {height} pixels on {self.device}",
-                "make the photo smaller, or use --device cpu",
-            ),
-            torch.inference_mode(),
-            convolving(self._device, self.precision),
+        if memory is not None:
+            return each_picture(batch, lambda one: self.restyle(one, memory, lambda done: None))
+        count, _, height, width = batch.shape
+        with needing_memory(
+            f"{count} x {width} x {height} pixels on {self.device}",
+            "give smaller batches or pictures, or load the style for the CPU",
         ):
+            return self._pass(batch)
+
+    def _restyle_whole(self, pixels: npt.NDArray[Any], stretch: float) -> npt.NDArray[Any] | None:
+        """In one pass; None where memory, which others take too, did not suffice after all."""
+        try:
+            batch = to_floats(pixels, self._device).permute(2, 0, 1)[None]
+            restyled = self._pass(batch, stretch)[0].permute(1, 2, 0)
+            return from_floats(restyled, pixels.dtype)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
+
+    def _pass(self, batch: Tensor, stretch: float = 1.0) -> Tensor:
+        photo = batch.to(self._device, torch.float32, memory_format=torch.channels_last)
+        with torch.inference_mode(), convolving(self._device, self.precision):
             restyled = self._run(photo, stretch)
         # Out of inference mode, so that a caller may train through or change what it got.
         return restyled.to(batch.device, batch.dtype).clone()

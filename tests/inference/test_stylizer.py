@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 import stylize
 from stylize.devices import place
-from stylize.errors import UsageError
+from stylize.errors import StylizeError, UsageError
 from stylize.inference.stylizer import Stylizer
+from stylize.inference.torch_engine import TorchEngine
 from stylize.model_file import read_model
 from stylize.networks.transformer import TransformerNet
 from tests.conftest import Trained, make_picture
@@ -140,6 +142,34 @@ def test_pickled_it_is_loaded_anew(
     assert (again.sha256, again.memory) == (loaded.sha256, 10**9)
     assert (again.engine.name, again.engine.precision) == (backend, "fp32")
     assert np.array_equal(again(picture), loaded(picture))
+
+
+def test_where_one_pass_finds_no_memory_bands_do(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU of which others took memory meanwhile."""
+    loaded = stylize.load(trained.instance, device="cpu", backend="torch", precision="fp32")
+    assert isinstance(loaded.engine, TorchEngine)
+    picture = make_picture(30, 40)
+    expected = loaded(picture)
+
+    def fail(photo: Tensor, stretch: float = 1.0) -> Tensor:
+        tried.append(photo.shape)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    tried: list[torch.Size] = []
+    monkeypatch.setattr(loaded.engine, "_first_whole", True)
+    monkeypatch.setattr(loaded.engine, "_compute", fail)
+    assert np.array_equal(loaded(picture), expected)
+    assert tried == [(1, 3, 30, 40)]
+    with pytest.raises(StylizeError, match="memory for 2 x 9 x 8 pixels on cpu; give smaller bat"):
+        loaded(torch.zeros(2, 3, 8, 9))
+
+
+@pytest.mark.parametrize("scale", [0, -1, 65, float("nan")])
+def test_strokes_beyond_all_sizes_are_refused(stylizer: Stylizer, scale: float) -> None:
+    with pytest.raises(UsageError, match=r"it must be 0\.25 to 64"):
+        stylizer.restyle(make_picture(8, 8), scale)
 
 
 def test_floats_of_any_precision_keep_it(stylizer: Stylizer) -> None:
