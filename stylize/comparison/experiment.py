@@ -17,11 +17,14 @@ from stylize.imaging.files import Pixels
 from stylize.imaging.geometry import shrink_to
 from stylize.imaging.synthetic import Source, read_source
 from stylize.inference.stylizer import Stylizer
+from stylize.model_file import ModelCard
 from stylize.networks.perceptual import CONVOLUTIONS, SLIM, PerceptualNet, load_perceptual
 
 ROUNDING = 1e-2
 """Of Gram matrices, by which those of one painting may differ between machines and precisions; a
 smoothed one's differ by six times that and more."""
+
+IMPORTED = "it came from another program, and does not say what its painting was"
 
 SHOWN_SIDE = 512
 """Longer side in pixels of the pictures that are shown, and timed."""
@@ -89,11 +92,11 @@ def compare_models(
         UsageError: no such loss network.
         StylizeError: none of the photos could be read.
     """
-    network, reason = _find_perceptual(stylizers, perceptual)
+    network, reasons = _find_perceptual(stylizers, perceptual)
     losses: list[tuple[HeldOutLoss | None, str]] = []
-    for stylizer in stylizers:
+    for number, stylizer in enumerate(stylizers):
         loss = None
-        missing = reason if network is None else _mismatch(stylizer, network)
+        missing = reasons[number] if network is None else _mismatch(stylizer, network)
         if network is not None and not missing:
             targets = {name: torch.from_numpy(gram) for name, gram in stylizer.targets.items()}
             module = held_out_loss(network, targets).to(stylizer.engine.device)
@@ -167,21 +170,33 @@ def restyle_rows(
 
 def _find_perceptual(
     stylizers: Sequence[Stylizer], chosen: str | None
-) -> tuple[PerceptualNet | None, str]:
-    """The loss network, or None and the reason."""
+) -> tuple[PerceptualNet | None, list[str]]:
+    """The loss network of the first model that has one to be had; or None, and for each why."""
     if chosen is not None:
-        return load_perceptual(chosen), ""
-    trained_with = stylizers[0].card.perceptual
-    name = str(trained_with.get("name"))
-    shipped = load_perceptual(SLIM)
-    if shipped.measures(trained_with.get("sha256")):
-        return shipped, ""
+        return load_perceptual(chosen), []
+    reasons = []
+    for one in stylizers:
+        try:
+            return _network_of(one.card), []
+        except StylizeError as error:
+            reasons.append(str(error))
+    return None, reasons
+
+
+def _network_of(card: ModelCard) -> PerceptualNet:
+    """The loss network that a model was trained with, or that stands for it.
+
+    Raises:
+        StylizeError: it is not to be had, and why.
+    """
+    if "name" not in card.perceptual:
+        raise StylizeError(IMPORTED)
+    shipped, name = load_perceptual(SLIM), str(card.perceptual["name"])
+    if shipped.measures(card.perceptual.get("sha256")):
+        return shipped
     if name not in (SLIM, *CONVOLUTIONS):
-        return None, f"its loss network {name!r} is a file: give it as --perceptual FILE"
-    try:
-        return load_perceptual(name), ""
-    except StylizeError as error:
-        return None, str(error)
+        raise StylizeError(f"its loss network {name!r} is a file: give it as --perceptual FILE")
+    return load_perceptual(name)
 
 
 def _described(network: PerceptualNet | None, stylizers: Sequence[Stylizer]) -> str:
@@ -199,6 +214,8 @@ def _mismatch(stylizer: Stylizer, network: PerceptualNet) -> str:
     trained_with = stylizer.card.perceptual
     if network.measures(trained_with.get("sha256")):
         return ""
+    if "name" not in trained_with:
+        return IMPORTED
     return (
         f"it was trained with the loss network {trained_with.get('name')!r}, "
         f"which {network.name!r} is not"

@@ -28,7 +28,7 @@ def notes(comparison: Comparison) -> list[str]:
     if measured:
         lines.append(
             f"Content and style loss in normalised units (lower is better), mean of "
-            f"{measured[0].photos} photos, by the loss network {comparison.perceptual}."
+            f"{_count(measured[0].photos, 'photo')}, by the loss network {comparison.perceptual}."
         )
     if not comparison.one_painting:
         lines.append(
@@ -36,11 +36,15 @@ def notes(comparison: Comparison) -> list[str]:
             "losses cannot be compared."
         )
     lines.append(
-        f"Time: median of {len(comparison.rows)} pictures of at most {SHOWN_SIDE} px, "
+        f"Time: median of {_count(len(comparison.rows), 'picture')} of at most {SHOWN_SIDE} px, "
         f"on {comparison.device}, the models taking turns."
     )
     lines += [f"Left out {reason}." for reason in comparison.skipped.values()]
     return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def terminal_table(comparison: Comparison) -> Table:

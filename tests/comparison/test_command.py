@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from stylize.model_file import file_sha256
+from stylize.model_file import file_sha256, read_card, write_model
 from tests.conftest import (
     Run,
     Trained,
@@ -69,6 +70,22 @@ def test_what_ships_is_measured_by_the_loss_network_that_ships(run: Run, tmp_pat
         assert losses, done.stdout
         content, style, total = map(float, losses.groups())
         assert total == pytest.approx(content + style, abs=2e-3)  # each is rounded to 1e-3
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_another_programs_model_does_not_cost_the_other_one_its_loss(
+    run: Run, trained: Trained, tmp_path: Path, first: bool
+) -> None:
+    card = replace(read_card(trained.instance), perceptual={})
+    write_model(tmp_path / "imported.safetensors", card, load_file(trained.instance))
+    save_picture(tmp_path / "photos" / "a.png", 64, 64)
+    models = ["imported.safetensors", "udnie"]
+    done = run("compare", *models[:: 1 if first else -1], "--photos", "photos", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"udnie +instance +[\d.]+ +[\d.]+ +[\d.]+ ", done.stdout)
+    assert re.search(r"imported +instance +- +- +- ", done.stdout)
+    assert "No loss for imported: it came from another program" in done.stderr
+    assert "mean of 1 photo, by the loss network vgg19-slim." in done.stderr
 
 
 @pytest.mark.parametrize(
