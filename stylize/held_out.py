@@ -40,7 +40,7 @@ def split(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         >>> [path.stem for path in held_out], len(training)
         (['00', '10'], 18)
     """
-    paths = sorted(paths)
+    paths = sorted(paths, key=lambda path: path.parts)  # alike on Windows, as `find_pictures`
     held_out = paths[::EVERY]
     training = [path for index, path in enumerate(paths) if index % EVERY] or held_out
     return training, held_out

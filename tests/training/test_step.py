@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from stylize.config import TrainConfig
 from stylize.repeated_size import RepeatedSize, Run
@@ -83,8 +84,9 @@ def test_replayed_steps_give_the_bits_of_computed_ones(
 
     monkeypatch.setattr(training, "RepeatedSize", Replaying)
     reports, replayed = train(config, painting, photo_folder)
-    assert [size[-1] for size in recorder.recorded] == [32, 64] + goes_astray * [64]
-    assert recorder.replays == len(reports) + goes_astray - len(recorder.recorded)
+    # The first is of copies, of which a step is computed and one replayed.
+    assert [size[-1] for size in recorder.recorded] == [64, 32, 64] + goes_astray * [64]
+    assert recorder.replays == 1 + len(reports) + goes_astray - len(recorder.recorded[1:])
 
     norms.clear()
     recorder.fails = True
@@ -94,6 +96,49 @@ def test_replayed_steps_give_the_bits_of_computed_ones(
     assert replayed.keys() == computed.keys()
     assert all(torch.equal(replayed[name], tensor) for name, tensor in computed.items())
     assert any(name.endswith(".step") for name in computed)  # Adam's count
+
+
+@pytest.mark.parametrize("old", ["photos", "rate"])
+def test_a_graph_that_replays_something_else_is_found_out(
+    config: TrainConfig,
+    painting: Path,
+    photo_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    old: str,
+) -> None:
+    expected = [report.total for report in Trainer(config, painting, photo_folder, "a").steps()]
+    monkeypatch.setattr(training, "can_record", lambda *whatever: True)
+
+    class Wrong(Recorder):
+        def __call__(self, run: Run, *inputs: Tensor) -> tuple[Tensor, Run | None]:
+            first, again = super().__call__(run, *inputs)
+            assert again is not None
+            assert isinstance(run, TrainingStep)
+            stale = [one.clone() for one in inputs]
+            rates = [group["lr"] for one in run.optimisers for group in one.param_groups]
+            then = [rate.clone() for rate in rates]
+
+            def replay(*new: Tensor) -> Tensor:
+                if old == "photos":
+                    return again(*stale)
+                for rate, before in zip(rates, then, strict=True):
+                    rate.copy_(before)
+                return again(*new)
+
+            return first, replay
+
+    class Replaying(RepeatedSize):
+        def __init__(self, run: Run, after: float) -> None:
+            super().__init__(run, after, record=Wrong())
+
+    monkeypatch.setattr(training, "RepeatedSize", Replaying)
+    trainer = Trainer(config, painting, photo_folder, "a")
+    assert trainer.recorded
+    found = [report.total for report in trainer.steps()]
+    assert not trainer.recorded
+    assert "replayed steps are not what computed ones are" in caplog.text
+    assert found == pytest.approx(expected, rel=1e-2)  # fused Adam rounds otherwise
 
 
 def test_a_step_takes_nothing_from_the_host(
