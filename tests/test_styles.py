@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -104,3 +105,12 @@ def test_pictures_in_a_terminal_of_colours(run: Run, trained: Trained, tmp_path:
     assert listed.stdout.count("▀") == 14 * 7 * len(SHIPPED)
     assert run("styles", "starry_night", **environment).stdout.count("▀") == 32 * 16
     assert "▀" not in run("styles", "starry_night", "--json", **environment).stdout
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shows"), [("utf-8", True), ("cp437", True), ("latin-1", False)]
+)
+def test_a_terminal_without_half_blocks_gets_no_pictures(encoding: str, shows: bool) -> None:
+    file = io.TextIOWrapper(io.BytesIO(), encoding)
+    console = Console(file=file, force_terminal=True, color_system="truecolor", width=100)
+    assert shows_pictures(console) == shows

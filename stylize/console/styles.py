@@ -23,6 +23,8 @@ from stylize.zoo import find_style, list_styles
 PICTURE_COLUMNS, CARD_COLUMNS = 14, 32
 """Characters across a small picture, in the list and on a card; half as many lines."""
 
+HALF_BLOCK = "▀"
+
 PICTURE_TERMINAL = 80
 """Characters across a terminal that has room for them."""
 
@@ -69,7 +71,11 @@ def print_styles(as_json: bool) -> None:
 
 
 def shows_pictures(console: Console) -> bool:
-    """Whether a terminal has the colours and the width for small pictures."""
+    """Whether a terminal has the colours, the width and the character for small pictures."""
+    try:
+        HALF_BLOCK.encode(console.encoding)
+    except UnicodeEncodeError:
+        return False
     return console.color_system in ("256", "truecolor") and console.width >= PICTURE_TERMINAL
 
 
@@ -82,7 +88,7 @@ def half_blocks(picture: Pixels, columns: int = PICTURE_COLUMNS) -> Text:
     for upper, lower in zip(levels[::2], levels[1::2], strict=True):
         for above, below in zip(upper, lower, strict=True):
             colours = (f"rgb({r},{g},{b})" for r, g, b in (above, below))
-            text.append("▀", " on ".join(colours))
+            text.append(HALF_BLOCK, " on ".join(colours))
         text.append("\n")
     return text
 
