@@ -57,7 +57,7 @@ class Experiment:
         batch_sizes: tried with the first seed, beside the usual one.
 
     Raises:
-        UsageError: no norm, one twice, or no seed.
+        UsageError: no norm, one twice, no seed, or a run whose seed or batch size is out of range.
     """
 
     painting: Path
@@ -72,6 +72,8 @@ class Experiment:
             raise UsageError(f"norms are {','.join(self.norms)!r}: give each that you want once")
         if self.seeds < 1:
             raise UsageError(f"seeds is {self.seeds}; it must be at least 1")
+        for run in self.runs:  # not after hours of the runs before
+            self.settings(run)
 
     @property
     def main(self) -> list[Run]:

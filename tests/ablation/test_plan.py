@@ -66,6 +66,10 @@ def test_what_an_experiment_decides_itself_cannot_be_set() -> None:
         Experiment(PAINTING, None, experiment_config({}, {}), ())
     with pytest.raises(UsageError, match="seeds is 0"):
         Experiment(PAINTING, None, experiment_config({}, {}), seeds=0)
+    with pytest.raises(UsageError, match=r"batch_size is 5000; it must be 1 to 4096"):
+        Experiment(PAINTING, None, experiment_config({}, {}), batch_sizes=(1, 5000))
+    with pytest.raises(UsageError, match=r"seed is 9223372036854775808; it must be"):
+        Experiment(PAINTING, None, experiment_config({}, {"seed": 2**63 - 1}), seeds=2)
 
 
 def test_lists_are_read() -> None:
