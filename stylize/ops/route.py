@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from stylize.errors import UsageError
+from stylize.errors import UsageError, one_line
 
 ROUTE_VARIABLE = "STYLIZE_INSTANCE_NORM"
 """Environment variable: "triton" or "reference" forces that route; it is read once."""
@@ -17,7 +17,10 @@ ROUTE_VARIABLE = "STYLIZE_INSTANCE_NORM"
 
 @cache
 def route(device: str) -> str:
-    """Which route a kind of device takes: "triton" or "reference"."""
+    """Which route a kind of device takes: "triton" or "reference".
+
+    Found out once, by launching a kernel on the current GPU where there is one.
+    """
     forced = os.environ.get(ROUTE_VARIABLE)
     if forced:
         if forced not in ("triton", "reference"):
@@ -26,10 +29,13 @@ def route(device: str) -> str:
     if device != "cuda":
         return "reference"
     try:
-        import triton  # noqa: F401
-    except ImportError as error:
+        from stylize.ops.triton_probe import launch
+
+        launch(device)
+    except Exception as error:  # no Triton, no C compiler for its launcher, too old a GPU, ...
         warnings.warn(
-            f"instance norm and reflection run without CUDA kernels, several times slower: {error}",
+            f"instance norm and reflection run without CUDA kernels, several times slower: "
+            f"{one_line(error)}",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from stylize.networks.layers import InstanceNorm2d
 from stylize.ops.instance_norm import instance_norm
@@ -121,3 +121,34 @@ def test_without_triton_cuda_falls_back_with_one_warning() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "reference reference 1 RuntimeWarning\n"
+
+
+@pytest.mark.usefixtures("fresh_route")
+def test_where_triton_cannot_launch_cuda_falls_back_with_one_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in images without a C compiler, which Triton calls for what launches its kernels."""
+    probe = pytest.importorskip("stylize.ops.triton_probe")
+    monkeypatch.delenv(ROUTE_VARIABLE, raising=False)
+
+    def fail(device: str) -> Tensor:
+        raise RuntimeError("Failed to find C compiler.\nPlease specify via CC")
+
+    monkeypatch.setattr(probe, "launch", fail)
+    with pytest.warns(RuntimeWarning, match="slower: Failed to find C compiler. Please specify"):
+        assert route("cuda") == "reference"
+    assert route("cuda") == "reference"
+
+
+def test_a_kernel_can_be_launched() -> None:
+    probe = pytest.importorskip("stylize.ops.triton_probe")
+    device = "cuda" if torch.cuda.is_available() else "cpu"  # by Triton's interpreter
+    assert probe.launch(device).tolist() == [1.0]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.usefixtures("fresh_route")
+def test_a_gpu_takes_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ROUTE_VARIABLE, raising=False)
+    assert route("cuda") == "triton"
