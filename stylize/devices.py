@@ -12,6 +12,7 @@ from torch import nn
 
 from stylize.cpu import bf16_pays
 from stylize.errors import StylizeError, UsageError
+from stylize.gpu import look_for_gpu
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -37,7 +38,11 @@ def resolve_device(name: str) -> torch.device:
         "mps": torch.backends.mps.is_available(),
     }
     if not there.get(device.type, False):
-        raise UsageError(f"this machine has no device {name!r}; --device cpu always works")
+        why = look_for_gpu().unusable if device.type == "cuda" else ""
+        raise UsageError(
+            f"this machine has no device {name!r}{f' ({why})' if why else ''}; "
+            f"--device cpu always works"
+        )
     return device
 
 

@@ -9,8 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 import stylize
 from stylize.cpu import thread_limit
 from stylize.free_memory import free_memory
+from stylize.gpu import look_for_gpu
 from stylize.inference.compile_cache import cache_folder
-from stylize.inference.engine import choose_backend, find_gpu, has_openvino
+from stylize.inference.engine import choose_backend, has_openvino
 from stylize.paths import shipped, user_styles
 
 
@@ -22,7 +23,7 @@ def describe_machine() -> dict[str, str]:
         "stylize": f"{stylize.__version__}, Python {platform.python_version()}",
         "system": f"{platform.system()} {platform.machine()}, {cores} cores, "
         f"{free_memory() / 2**30:.1f} GiB of memory free",
-        "gpu": find_gpu() or "none that torch could use",
+        "gpu": _gpu(),
         "openvino": _openvino(),
         "torch": _version("torch"),
         "auto takes": f"{choice.backend}, {_precision(choice.backend)}: {choice.reason}",
@@ -30,6 +31,13 @@ def describe_machine() -> dict[str, str]:
         "your styles": str(user_styles()),
         "cache": str(cache_folder()),
     }
+
+
+def _gpu() -> str:
+    gpu = look_for_gpu()
+    if gpu.unusable:
+        return f"{gpu.name}, which torch cannot use: {gpu.unusable}"
+    return gpu.name or "none that torch could use"
 
 
 def _version(package: str) -> str:

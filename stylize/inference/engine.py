@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
-import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ import numpy.typing as npt
 
 from stylize.cpu import usable_cpus
 from stylize.errors import StylizeError, UsageError
+from stylize.gpu import find_gpu
 from stylize.inference.memory import fits_whole
 from stylize.inference.streaming import Progress
 from stylize.networks.plan import Plan
@@ -169,20 +168,3 @@ def make_engine(model: Model, backend: str, device: str, precision: str) -> Engi
 def has_openvino() -> bool:
     """Whether OpenVINO is installed."""
     return importlib.util.find_spec("openvino") is not None
-
-
-@cache
-def find_gpu() -> str:
-    """What torch could compute on, "NVIDIA GPU" or "Apple GPU"; empty where there is none.
-
-    Asks the driver, in milliseconds; torch would take seconds.
-    """
-    if sys.platform == "darwin":
-        return "Apple GPU" if platform.machine() == "arm64" else ""
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return ""
-    count = ctypes.c_int()
-    usable = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
-    return "NVIDIA GPU" if usable and count.value else ""
