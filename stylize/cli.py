@@ -82,6 +82,9 @@ def _reason(error: Exception) -> str:
         return named if error.filename else one_line(error)
     if isinstance(error, ImportError):  # torch where its libraries do not fit the system
         return f"what stylize needs cannot be loaded: {one_line(error)}"
+    said = str(error).partition("\n")[0]  # then comes how to debug kernels
+    if isinstance(error, RuntimeError) and said.startswith(("CUDA", "cuDNN")):
+        return f"the GPU failed: {said}; --device cpu does without it"
     raise error
 
 

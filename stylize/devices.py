@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ def resolve_device(name: str) -> torch.device:
         UsageError: no such device here.
     """
     if name == "auto":
-        if torch.cuda.is_available():
+        if torch.cuda.is_available() and _has_kernels(torch.device("cuda")):
             name = "cuda"
         else:
             name = "mps" if torch.backends.mps.is_available() else "cpu"
@@ -43,7 +44,31 @@ def resolve_device(name: str) -> torch.device:
             f"this machine has no device {name!r}{f' ({why})' if why else ''}; "
             f"--device cpu always works"
         )
+    if device.type == "cuda" and not _has_kernels(device):
+        major, minor = torch.cuda.get_device_capability(device)
+        raise UsageError(
+            f"this torch has nothing for {torch.cuda.get_device_name(device)}, whose compute "
+            f"capability is {major}.{minor}; --device cpu always works"
+        )
     return device
+
+
+def _has_kernels(device: torch.device) -> bool:
+    """Whether this build of torch can compute on a GPU: it has programs for its generation, or for
+    an earlier one some that the driver translates. Without, each operator is an error.
+    """
+    capability = torch.cuda.get_device_capability(device)
+    found = [_ARCHITECTURE.fullmatch(name) for name in torch.cuda.get_arch_list()]
+    if not all(found):  # AMD's
+        return True
+    for kind, major, minor in (one.groups() for one in found if one):
+        built = int(major), int(minor)
+        if built <= capability and (kind == "compute" or built[0] == capability[0]):
+            return True
+    return not found
+
+
+_ARCHITECTURE = re.compile(r"(sm|compute)_(\d+)(\d)[af]?")
 
 
 DTYPES = {
@@ -157,16 +182,24 @@ def convolving(device: torch.device, precision: str, repeatable: bool = False) -
 
 
 def place(network: Network, device: torch.device) -> Network:
-    """Move a network to a device, its weights in channels_last, which convolutions like best."""
+    """Move a network to a device, its weights in channels_last, which convolutions like best.
+
+    Raises:
+        StylizeError: others have taken the device's memory.
+    """
     network.to(memory_format=torch.channels_last)
-    return network.to(device)
+    with needing_memory(f"a network on {device}", "end what else uses it, or give --device cpu"):
+        return network.to(device)
 
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether torch or numpy says that memory did not suffice, on a GPU or on the CPU."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    # The CPU's words, and MPS's.
-    return known or any(x in str(error) for x in ("can't allocate memory", "out of memory (MPS"))
+    return known or any(words in str(error) for words in _NO_MEMORY)
+
+
+_NO_MEMORY = ("can't allocate memory", "out of memory (MPS", "CUDA error: out of memory")
+"""The CPU's words, MPS's, and those of a GPU that has no room for torch itself."""
 
 
 @contextmanager

@@ -7,12 +7,20 @@ import importlib.util
 import platform
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 _TORCHS_CUDA = re.compile(r"^cuda\b.*= *(?:None|'(\d+)\.)", re.MULTILINE)
 """Where torch/version.py says for which CUDA it was built."""
+
+LEAST_OF_13 = (7, 5)
+"""Compute capability from which on CUDA 13 makes programs: Turing's. Others' builds of torch name
+theirs only when asked (`stylize.devices.resolve_device`)."""
+
+_CAPABILITY = 75, 76
+"""The driver's numbers for both parts of the compute capability."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +48,26 @@ def look_for_gpu() -> Gpu:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
         return Gpu()
-    count, version = ctypes.c_int(), ctypes.c_int()
-    there = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
-    if not (there and count.value):
+    if driver.cuInit(0) != 0 or not _ask(driver.cuDeviceGetCount):
         return Gpu()
-    driver.cuDriverGetVersion(ctypes.byref(version))
-    return Gpu("NVIDIA GPU", _why_unusable(version.value))
+    first = _ask(driver.cuDeviceGet, 0)
+    major, minor = (_ask(driver.cuDeviceGetAttribute, number, first) for number in _CAPABILITY)
+    return Gpu("NVIDIA GPU", _why_unusable(_ask(driver.cuDriverGetVersion), (major, minor)))
 
 
-def _why_unusable(driver: int) -> str:
-    """Why torch cannot use a driver for this version of CUDA, 12080 for 12.8; empty where it can.
+def _ask(function: Callable[..., int], *arguments: int) -> int:
+    """A number from the driver, which gives it through a pointer; 0 where it fails."""
+    number = ctypes.c_int()
+    return number.value if function(ctypes.byref(number), *arguments) == 0 else 0
 
-    A driver also takes programs for later versions with the same first number.
+
+def _why_unusable(driver: int, capability: tuple[int, int]) -> str:
+    """Why torch cannot use a GPU; empty where it can.
+
+    Args:
+        driver: the version of CUDA that it is for, 12080 for 12.8; it also takes programs for later
+            versions with the same first number.
+        capability: the GPU's compute capability.
     """
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
@@ -67,4 +83,8 @@ def _why_unusable(driver: int) -> str:
     if int(found[1]) > driver // 1000:
         known = f"{driver // 1000}.{driver % 1000 // 10}"
         return f"its driver knows CUDA {known}, and this torch wants {found[1]}: update the driver"
+    if int(found[1]) >= 13 and capability < LEAST_OF_13:
+        return (
+            f"its compute capability is {capability[0]}.{capability[1]}, and this torch wants 7.5"
+        )
     return ""

@@ -107,6 +107,17 @@ def test_a_library_that_cannot_be_loaded_is_one_line(trained: Trained, tmp_path:
     assert_one_line(done, 1, "cannot be loaded: libcudart.so.12: no such file")
 
 
+def test_a_gpu_that_fails_is_one_line(trained: Trained, tmp_path: Path) -> None:
+    photo = save_picture(tmp_path / "photo.png", 16, 16)
+    code = "raise RuntimeError('CUDA error: unspecified launch failure\\nCUDA kernel errors might')"
+    done = with_torch(code, tmp_path, "apply", photo, "-s", trained.instance)
+    assert_one_line(
+        done, 1, "the GPU failed: CUDA error: unspecified launch failure; --device cpu does"
+    )
+    done = with_torch(code.replace("CUDA e", "an e"), tmp_path, "apply", photo)
+    assert "Traceback" in done.stderr  # a fault of ours is not hidden
+
+
 def test_ctrl_c_that_a_library_swallows_is_no_fault_of_its(
     trained: Trained, tmp_path: Path
 ) -> None:

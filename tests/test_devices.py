@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from stylize import cpu
-from stylize.devices import autocast, convolving, needing_memory, resolve_precision
+from stylize.devices import (
+    autocast,
+    convolving,
+    needing_memory,
+    resolve_device,
+    resolve_precision,
+)
 from stylize.errors import StylizeError, UsageError
 
 GPU = torch.device("cuda")  # a name; nothing here computes
@@ -54,6 +60,7 @@ def test_other_precisions_and_devices_leave_the_setting(callers: str) -> None:
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you"), True),
         (RuntimeError("MPS backend out of memory (MPS allocated: 3.5 GB, max allowed"), True),
         (MemoryError(), True),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be"), True),
         (RuntimeError("size mismatch"), False),
     ],
 )
@@ -65,6 +72,41 @@ def test_want_of_memory_is_told_from_other_errors(error: Exception, is_it: bool)
     wanted = r"not enough memory for a picture; take a smaller one" if is_it else str(error)
     with pytest.raises(StylizeError if is_it else RuntimeError, match=wanted):
         work()
+
+
+BUILT = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
+
+
+@pytest.mark.parametrize(
+    ("capability", "built", "fits"),
+    [
+        ((7, 5), BUILT, True),
+        ((8, 9), BUILT, True),  # takes what was made for 8.6
+        ((12, 1), BUILT, True),
+        ((13, 0), BUILT, True),  # the driver translates 12.0's
+        ((6, 1), BUILT, False),
+        ((7, 0), BUILT, False),
+        ((11, 0), [*BUILT[:-1], "sm_90a"], False),
+        ((9, 0), ["sm_90a"], True),
+        ((9, 4), ["gfx90a", "gfx942"], True),  # AMD's
+        ((8, 0), [], True),
+    ],
+)
+def test_a_gpu_that_torch_has_nothing_for_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], built: list[str], fits: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA Something")
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: built)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert resolve_device("auto").type == ("cuda" if fits else "cpu")
+    if fits:
+        assert resolve_device("cuda:0") == torch.device("cuda:0")
+        return
+    with pytest.raises(UsageError, match=r"nothing for NVIDIA Something, whose .* is \d+\.\d; --d"):
+        resolve_device("cuda:0")
 
 
 def test_training_is_repeatable(callers: str) -> None:

@@ -28,14 +28,26 @@ def _fresh() -> Iterator[None]:
 class Driver:
     """As `ctypes.CDLL("libcuda.so.1")`: numbers come through pointers, and 0 is success."""
 
-    def __init__(self, devices: int = 1, version: int = 13000, fails: int = 0) -> None:
+    def __init__(
+        self, devices: int = 1, version: int = 13000, fails: int = 0, capability: int = 75
+    ) -> None:
         self.devices, self.version, self.fails = devices, version, fails
+        self.capability = capability
 
     def cuInit(self, flags: int) -> int:  # noqa: N802
         return self.fails
 
     def cuDeviceGetCount(self, count: Any) -> int:  # noqa: N802
         count._obj.value = self.devices
+        return 0
+
+    def cuDeviceGet(self, device: Any, number: int) -> int:  # noqa: N802
+        device._obj.value = number + 7
+        return 0
+
+    def cuDeviceGetAttribute(self, value: Any, number: int, device: int) -> int:  # noqa: N802
+        assert device == 7
+        value._obj.value = divmod(self.capability, 10)[number - 75]
         return 0
 
     def cuDriverGetVersion(self, version: Any) -> int:  # noqa: N802
@@ -87,6 +99,12 @@ BUILT = (
             Gpu("NVIDIA GPU", "its driver knows CUDA 12.8, and this torch wants 13: update"),
         ),
         (Driver(), None, Gpu("NVIDIA GPU", "torch is not installed")),
+        (
+            Driver(capability=61),
+            BUILT.format("'13.0'"),
+            Gpu("NVIDIA GPU", "its compute capability is 6.1, and this torch wants 7.5"),
+        ),
+        (Driver(capability=61), BUILT.format("'12.6'"), Gpu("NVIDIA GPU")),  # torch will see
     ],
 )
 def test_what_torch_can_compute_on(
