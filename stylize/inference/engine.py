@@ -132,7 +132,7 @@ def choose_backend(
         seconds = megapixels / (CPU_RATE * usable_cpus())
         if seconds < TORCH_START:
             return Choice("openvino", f"done before torch has woken the {gpu}")
-    return Choice("torch", f"there is a {gpu}")
+    return Choice("torch", f"there is an {gpu}")
 
 
 def better_in_bands(
