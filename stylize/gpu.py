@@ -62,7 +62,7 @@ def _ask(function: Callable[..., int], *arguments: int) -> int:
 
 
 def _why_unusable(driver: int, capability: tuple[int, int]) -> str:
-    """Why torch cannot use a GPU; empty where it can.
+    """Why torch cannot use a GPU; empty where it can, or where that is not sure.
 
     Args:
         driver: the version of CUDA that it is for, 12080 for 12.8; it also takes programs for later
@@ -80,10 +80,10 @@ def _why_unusable(driver: int, capability: tuple[int, int]) -> str:
         return ""
     if found[1] is None:
         return "this torch is built without CUDA; https://pytorch.org/get-started has one with it"
-    if int(found[1]) > driver // 1000:
+    if 0 < driver // 1000 < int(found[1]):
         known = f"{driver // 1000}.{driver % 1000 // 10}"
         return f"its driver knows CUDA {known}, and this torch wants {found[1]}: update the driver"
-    if int(found[1]) >= 13 and capability < LEAST_OF_13:
+    if int(found[1]) >= 13 and (0, 0) < capability < LEAST_OF_13:
         return (
             f"its compute capability is {capability[0]}.{capability[1]}, and this torch wants 7.5"
         )

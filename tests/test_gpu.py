@@ -92,6 +92,7 @@ BUILT = (
         (Driver(version=12020), BUILT.format("'12.8'"), Gpu("NVIDIA GPU")),  # of one first number
         (Driver(version=13000), "cuda = '12.8'\n", Gpu("NVIDIA GPU")),
         (Driver(), "no such line", Gpu("NVIDIA GPU")),
+        (Driver(version=0, capability=0), BUILT.format("'13.0'"), Gpu("NVIDIA GPU")),  # unknown
         (Driver(), BUILT.format("None"), Gpu("NVIDIA GPU", "this torch is built without CUDA")),
         (
             Driver(version=12080),
