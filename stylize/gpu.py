@@ -41,7 +41,7 @@ def find_gpu() -> str:
 
 @cache
 def look_for_gpu() -> Gpu:
-    """Ask the driver, in milliseconds, and look at the torch that is installed."""
+    """Ask the driver, and look at the torch that is installed."""
     if sys.platform == "darwin":
         return Gpu("Apple GPU" if platform.machine() == "arm64" else "")
     try:

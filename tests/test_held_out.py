@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from typing import cast
 
 import pytest
 import torch
@@ -23,6 +24,8 @@ def test_every_tenth_photo_is_held_out_whatever_the_order() -> None:
     assert held_out == paths[::10]
     assert sorted(training + held_out) == paths
     assert split(paths[:1]) == (paths[:1], paths[:1])
+    windows = cast("list[Path]", [PureWindowsPath(name) for name in ("a.jpg", "B.jpg")])
+    assert split(windows)[1] == windows[1:]  # "B" before "a", as elsewhere
 
 
 def test_the_number_is_the_formula(small_perceptual: Path, photo_folder: Path) -> None:

@@ -174,8 +174,9 @@ class Trainer:
     def steps(self) -> Iterator[StepReport]:
         """Train from where it stands to the last step, reporting each.
 
-        A loss that is no number, or runs away, takes the run back to its last checkpoint, with half
-        the learning rate.
+        Where steps are replayed, one of copies is held against a computed one first. A loss that is
+        no number, or runs away, takes the run back to its last checkpoint, with half the learning
+        rate.
 
         Raises:
             StylizeError: that did not help, no photo can be read, or memory does not suffice.
