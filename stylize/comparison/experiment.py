@@ -94,9 +94,9 @@ def compare_models(
     """
     network, reasons = _find_perceptual(stylizers, perceptual)
     losses: list[tuple[HeldOutLoss | None, str]] = []
-    for number, stylizer in enumerate(stylizers):
+    for stylizer, reason in zip(stylizers, reasons, strict=True):
         loss = None
-        missing = reasons[number] if network is None else _mismatch(stylizer, network)
+        missing = _missing(stylizer.card, network, reason)
         if network is not None and not missing:
             targets = {name: torch.from_numpy(gram) for name, gram in stylizer.targets.items()}
             module = held_out_loss(network, targets).to(stylizer.engine.device)
@@ -171,15 +171,17 @@ def restyle_rows(
 def _find_perceptual(
     stylizers: Sequence[Stylizer], chosen: str | None
 ) -> tuple[PerceptualNet | None, list[str]]:
-    """The loss network of the first model that has one to be had; or None, and for each why."""
+    """The loss network of the first model that has one to be had, or None; for each model, why it
+    has none, or an empty text.
+    """
+    reasons = [""] * len(stylizers)
     if chosen is not None:
-        return load_perceptual(chosen), []
-    reasons = []
-    for one in stylizers:
+        return load_perceptual(chosen), reasons
+    for number, one in enumerate(stylizers):
         try:
-            return _network_of(one.card), []
+            return _network_of(one.card), reasons
         except StylizeError as error:
-            reasons.append(str(error))
+            reasons[number] = str(error)
     return None, reasons
 
 
@@ -209,11 +211,13 @@ def _described(network: PerceptualNet | None, stylizers: Sequence[Stylizer]) -> 
     return f"{network.name}, which stands for {', '.join(names)}" if names else network.name
 
 
-def _mismatch(stylizer: Stylizer, network: PerceptualNet) -> str:
-    """Why `network` cannot measure this model; empty where it can."""
-    trained_with = stylizer.card.perceptual
-    if network.measures(trained_with.get("sha256")):
+def _missing(card: ModelCard, network: PerceptualNet | None, reason: str) -> str:
+    """Why there is no loss: `reason`, or that `network` is another; empty where it can measure."""
+    trained_with = card.perceptual
+    if network is not None and network.measures(trained_with.get("sha256")):
         return ""
+    if network is None or reason:
+        return reason
     if "name" not in trained_with:
         return IMPORTED
     return (

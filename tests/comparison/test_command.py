@@ -86,6 +86,11 @@ def test_another_programs_model_does_not_cost_the_other_one_its_loss(
     assert re.search(r"imported +instance +- +- +- ", done.stdout)
     assert "No loss for imported: it came from another program" in done.stderr
     assert "mean of 1 photo, by the loss network vgg19-slim." in done.stderr
+    if first:  # nor does one whose loss network is a file, and that can be given
+        done = run("compare", trained.instance, "udnie", "--photos", "photos", "--overwrite",
+                   cwd=tmp_path)  # fmt: skip
+        assert re.search(r"udnie +instance +[\d.]+ +[\d.]+ +[\d.]+ ", done.stdout)
+        assert "its loss network 'tiny-vgg' is a file: give it as --perceptual FILE" in done.stderr
 
 
 @pytest.mark.parametrize(
