@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -136,6 +136,15 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context in which convolutions compute in a precision."""
     dtype = DTYPES[precision]
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+def as_it_is(x: torch.Tensor) -> AbstractContextManager[Any]:
+    """The context in which operators compute in the type of x: autocast on a CPU makes float32 of
+    what is padded, and a convolution behind it halves that again.
+    """
+    if torch.compiler.is_compiling() or not torch.is_autocast_enabled(x.device.type):
+        return nullcontext()
+    return torch.autocast(x.device.type, enabled=False)
 
 
 class _Asked:

@@ -7,7 +7,7 @@ On a CPU a convolution behind an enlargement is one transposed convolution, with
 picture to write, pad and take back. And one that makes colours makes several pixels at a time. The
 bands of large pictures take its kernels. Without AVX-512 torch's derivative by the kernel, oneDNN's
 `jit:avx2`, took half of a training step, and loses a digit, as it adds up all pixels in one go.
-Here it is made of matrix products.
+There it is made of matrix products.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylize.devices import register_floats
+from stylize.devices import as_it_is, register_floats
 
 PART_BYTES = 2 << 20
 """Of the derivatives that lie side by side, for as many rows as are multiplied at a time. More
@@ -152,17 +152,18 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         need_dx, need_dweight, need_dbias, _ = ctx.needs_input_grad
-        dx = _convolution_input(grad, x, weight, ctx.stride) if need_dx else None
+        dx = _torchs_gradient(grad, x, weight, ctx.stride, 0) if need_dx else None
         dweight = kernel_gradient(grad, x, weight.shape[-1], ctx.stride) if need_dweight else None
         return dx, dweight, grad.sum((0, 2, 3)) if need_dbias else None, None
 
 
-def _convolution_input(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """By the input, as torch has it."""
+def _torchs_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: int, by: int) -> Tensor:
+    """Of a convolution without padding, by its input (0) or its kernel (1), as torch has it."""
     sides = [stride] * 2, [0, 0], [1, 1]  # stride, padding, dilation
+    wanted = [by == 0, by == 1, False]
     found: Tensor = torch.ops.aten.convolution_backward(
-        grad, x, weight, None, *sides, False, [0, 0], 1, [True, False, False]
-    )[0]
+        grad, x, weight, None, *sides, False, [0, 0], 1, wanted
+    )[by]
     return found
 
 
@@ -224,7 +225,8 @@ def convolve_enlarged(x: Tensor, weight: Tensor) -> Tensor:
     """
     dtype = convolving_type(x)
     kernel = enlarging_kernel(weight).to(dtype).contiguous(memory_format=torch.channels_last)
-    repeated = F.pad(x.to(dtype), [1] * 4, mode="replicate")
+    with as_it_is(x):
+        repeated = F.pad(x.to(dtype), [1] * 4, mode="replicate")
     made: Tensor = _Enlarging.apply(repeated, kernel)
     return made
 
@@ -253,7 +255,13 @@ class _Enlarging(torch.autograd.Function):
         padded = F.pad(grad, [_CROP] * 4)
         need_dx, need_dkernel = ctx.needs_input_grad
         dx = F.conv2d(padded, kernel, stride=2) if need_dx else None
-        return dx, kernel_gradient(x, padded, 4, 2) if need_dkernel else None
+        if not need_dkernel:
+            return dx, None
+        # This convolution takes `padded` to x: the two have changed places. With AVX-512 torch's
+        # way takes 0.55 to 0.75 of the time of the one here, and with AMX a sixth to a quarter.
+        if register_floats(x.device, x.dtype) == 16:
+            return dx, _torchs_gradient(x, padded, kernel, 2, 1)
+        return dx, kernel_gradient(x, padded, 4, 2)
 
 
 def kernel_gradient(grad: Tensor, x: Tensor, side: int, stride: int) -> Tensor:

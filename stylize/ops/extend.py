@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stylize.devices import as_it_is
 from stylize.ops.instance_norm import instance_norm
 from stylize.ops.route import on, route
 
@@ -24,9 +25,10 @@ def extend(x: Tensor, padding: int, upsample: int = 1) -> Tensor:
     if x.is_cuda and not torch.compiler.is_compiling():
         extended: Tensor = Extend.apply(x, padding, upsample)
         return extended
-    if upsample > 1:
-        x = F.interpolate(x, scale_factor=upsample, mode="nearest")
-    return F.pad(x, [padding] * 4, mode="reflect")
+    with as_it_is(x):
+        if upsample > 1:
+            x = F.interpolate(x, scale_factor=upsample, mode="nearest")
+        return F.pad(x, [padding] * 4, mode="reflect")
 
 
 def extend_normalised(

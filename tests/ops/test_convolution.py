@@ -159,7 +159,9 @@ def test_gradcheck(stride: int, height: int, made: int) -> None:
     assert torch.autograd.gradcheck(convolved(stride), [x.requires_grad_() for x in inputs])
 
 
-def test_gradcheck_behind_an_enlargement() -> None:
+@pytest.mark.parametrize("floats", [8, 16])
+def test_gradcheck_behind_an_enlargement(floats: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution, "register_floats", lambda *_: floats)
     inputs = draw(2, 3, 4, 3), draw(2, 3, 3, 3)
     assert torch.autograd.gradcheck(convolve_enlarged, [x.requires_grad_() for x in inputs])
 

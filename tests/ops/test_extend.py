@@ -61,3 +61,5 @@ def test_half_precision_stays_half() -> None:
     extended = Extend.apply(x, 1, 2)
     assert extended.dtype == torch.bfloat16
     assert torch.equal(extended.cpu(), extend(x.cpu(), 1, 2))
+    with torch.autocast("cpu", torch.bfloat16):  # which pads in float32
+        assert extend(x.cpu(), 1, 2).dtype == torch.bfloat16
