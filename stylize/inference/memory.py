@@ -17,9 +17,10 @@ from stylize.errors import StylizeError, UsageError
 from stylize.inference.layout import store_shape
 from stylize.networks.plan import Plan, missing_pixels
 
-ROWS = 32
-"""Full-resolution rows of a band at the most, where memory does not decide: from 16 to 64 a picture
-of 1500 columns takes the same time within 2 %."""
+ROWS = 128
+"""Full-resolution rows of a band at the most, where neither memory nor `BAND_BYTES` decides. The
+fewer, the more operators are called: at 1080 columns 16, 32, 64 and 128 rows take 1.47, 1.18, 1.04
+and 1 in float32, and in bfloat16, where AMX multiplies, 2.24, 1.38, 1.04 and 1."""
 
 BAND_BYTES = 12 << 20
 """Largest activation of a band, so that it stays in the caches between its operations: at 8656
@@ -34,26 +35,30 @@ WHOLE_BYTES = {
     ("torch", "bf16"): 800,
     ("torch", "fp16"): 800,
     ("openvino", "fp32"): 500,
-    ("openvino", "bf16"): 190,
+    ("openvino", "bf16"): 240,
     ("openvino", "fp16"): 190,
 }
 """Bytes a pixel that a pass over the whole picture takes, by backend and precision, for a network
-of width 1 (measured: torch in float32 718; OpenVINO 429 to 482, in bfloat16 155 to 185, in float16
-183; torch's half precisions are taken to need no more)."""
+of width 1 (measured: torch in float32 718; OpenVINO 429 to 482, in bfloat16 155 to 185, with AMX
+223 to 237, in float16 183; torch's half precisions are taken to need no more)."""
 
 FULL_PRECISION_BYTES = 128 << 20
 """Stores up to this size, full resolution not counted, keep single precision, for pictures of up to
 some 2 megapixels."""
 
-WORKING_ACTIVATIONS = 20
-"""Activations of full resolution, rows of a band high, that bands take at the most (12 to 16
-measured, at 16 to 64 rows)."""
+WORKING_ACTIVATIONS = 24
+"""Activations of full resolution, rows of a band high, that bands take at the most (measured: 10 to
+16 in float32, 7 to 21 in bfloat16, of whose scratch memory a part is as much for low bands)."""
 
 LEAST_ROWS = 4
 """Rows of a band below which a restyling takes several times longer."""
 
 ENOUGH_ROWS = 16
-"""Rows of a band above which memory is better spent on a store of full resolution."""
+"""Rows of a band in single precision, or twice as many in half, above which memory is better spent
+on a store of full resolution."""
+
+SINGLE = 4
+"""Bytes of a number in single precision."""
 
 LOG = logging.getLogger("stylize")
 
@@ -105,7 +110,13 @@ def fits_whole(
 
 
 def cut_picture(
-    plan: Plan, height: int, width: int, pixel_bytes: int, budget: int | None, free: int
+    plan: Plan,
+    height: int,
+    width: int,
+    pixel_bytes: int,
+    budget: int | None,
+    free: int,
+    number_bytes: int = SINGLE,
 ) -> Cut:
     """Choose bands and store.
 
@@ -114,6 +125,7 @@ def cut_picture(
         pixel_bytes: of the picture and its result together, for each pixel.
         budget: bytes that the restyling may take; None: a share of what is free.
         free: bytes of free memory.
+        number_bytes: of a number in a band: 4, or 2 where bands are in half precision.
 
     Raises:
         UsageError: the budget does not suffice even with the store in a file.
@@ -121,13 +133,15 @@ def cut_picture(
     sides = max(height, width), min(height, width)
     high, wide = (side + missing_pixels(side) for side in sides)
     least, most = (math.prod(store_shape(plan, high, wide, finest)) for finest in (2, 1))
-    row_bytes = WORKING_ACTIVATIONS * plan.stages[0].out_channels * wide * 4
+    row_bytes = WORKING_ACTIVATIONS * plan.stages[0].out_channels * wide * number_bytes
     pictures = height * width * pixel_bytes
     allowed = int(free * SHARE) if budget is None else budget
-    full = 4 * least <= min(FULL_PRECISION_BYTES, allowed // 4)
-    number_bytes = 4 if full else 2
-    keeps_all = pictures + most * number_bytes + ENOUGH_ROWS * row_bytes <= allowed
-    store = (most if keeps_all else least) * number_bytes
+    small = SINGLE * least <= min(FULL_PRECISION_BYTES, allowed // 4)
+    full = small and number_bytes == SINGLE
+    stored_bytes = SINGLE if full else SINGLE // 2
+    enough_rows = ENOUGH_ROWS * SINGLE // number_bytes
+    keeps_all = pictures + most * stored_bytes + enough_rows * row_bytes <= allowed
+    store = (most if keeps_all else least) * stored_bytes
     on_disk = store > 0 and pictures + store + LEAST_ROWS * row_bytes > allowed
     left = allowed - pictures - (0 if on_disk else store)
     if left < LEAST_ROWS * row_bytes and budget is not None:

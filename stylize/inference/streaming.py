@@ -164,7 +164,7 @@ class _Run:
             yield taken / self.sides[first][0]
         if moments is not None:
             var = moments.m2 / moments.count
-            rounding = ROUNDING * np.abs(self.centers[last]).max()
+            rounding = ROUNDING * np.abs(self.centers[last] + moments.mean).max()
             flat = var <= rounding**2
             self.affines[last] = self._affine(stage, moments.mean, var, flat)
 

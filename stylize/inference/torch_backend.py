@@ -14,7 +14,7 @@ from torch import Tensor
 from stylize.devices import is_out_of_memory, register_floats
 from stylize.imaging.tensors import from_floats, to_floats
 from stylize.inference.backend import Affine, BandMemoryError, Moments, Tile, Vector
-from stylize.inference.memory import Cut, allocate_store
+from stylize.inference.memory import SINGLE, Cut, allocate_store
 from stylize.inference.winograd import LEAST_CHANNELS, WinogradConvolution
 from stylize.networks.plan import INPUT_SHIFT, Plan, Stage
 from stylize.ops.convolution import block_kernel, enlarging_kernel, pixels_together
@@ -31,6 +31,9 @@ class TorchBackend:
         device: where it computes.
         dtype: of what the convolutions multiply and make; everything else is float32.
     """
+
+    number_bytes = SINGLE
+    """Of a number in a band."""
 
     def __init__(
         self,

@@ -23,6 +23,7 @@ from stylize.imaging.tensors import each_picture, from_floats, to_floats
 from stylize.inference.memory import cut_picture, fits_whole
 from stylize.inference.streaming import Progress, Streamer
 from stylize.inference.torch_backend import TorchBackend
+from stylize.inference.torch_bf16_backend import TorchBf16Backend
 from stylize.networks.transformer import TransformerNet
 from stylize.repeated_size import RepeatedSize
 
@@ -68,7 +69,9 @@ class TorchEngine:
             if isinstance(module, nn.Conv2d) and self._device.type != "cpu":
                 module.to(DTYPES[self.precision])
         self.network = place(network.eval(), self._device)
-        self._backend = TorchBackend(
+        in_bf16 = self.device == "cpu" and self.precision == "bf16"
+        make_backend = TorchBf16Backend if in_bf16 else TorchBackend
+        self._backend = make_backend(
             self._plan, model.tensors(), self._device, DTYPES[self.precision]
         )
         self._norms = model.norms()
@@ -90,7 +93,8 @@ class TorchEngine:
             if restyled is not None:
                 return restyled
         self._repeated.release()
-        cut = cut_picture(self._plan, height, width, 6 * pixels.itemsize, memory, free)
+        pixel_bytes, number_bytes = 6 * pixels.itemsize, self._backend.number_bytes
+        cut = cut_picture(self._plan, height, width, pixel_bytes, memory, free, number_bytes)
         with torch.inference_mode(), convolving(self._device, self.precision):
             streamer = Streamer(self._plan, self._norms, self._backend, cut, on_progress)
             return streamer.restyle(pixels, stretch)

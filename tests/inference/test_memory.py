@@ -45,11 +45,12 @@ def test_sizes_that_are_none(text: str) -> None:
 
 
 def test_the_store_follows_the_budget() -> None:
+    cached = memory.BAND_BYTES // (32 * 3000 * 4)  # rows of 32 channels
     plenty = cut_picture(PLAN, 3000, 4000, 6, None, 64 * GIB)
-    assert plenty == Cut(ROWS, False, False, finest=1)
+    assert plenty == Cut(cached, False, False, finest=1)
     assert store_bytes(PLAN, 4000, 3000, plenty) == 3000 * 4000 * 32 * 2
     less = cut_picture(PLAN, 3000, 4000, 6, 800 << 20, 64 * GIB)
-    assert less == Cut(ROWS, False, False, finest=2)
+    assert less == Cut(cached, False, False, finest=2)
     # Two quarter planes of 128 channels.
     assert store_bytes(PLAN, 4000, 3000, less) == 750 * 2 * 1000 * 128 * 2
     tight = cut_picture(PLAN, 3000, 4000, 6, 300 << 20, 64 * GIB)
@@ -58,32 +59,40 @@ def test_the_store_follows_the_budget() -> None:
     assert LEAST_ROWS <= tight.rows <= ROWS
     small = cut_picture(PLAN, 600, 800, 6, None, 64 * GIB)
     assert small.full_precision
+    assert small.rows == ROWS
     one_pass = cut_picture(make_plan("batch"), 3000, 4000, 6, None, GIB)
     assert store_bytes(make_plan("batch"), 4000, 3000, one_pass) == 0
     assert not one_pass.on_disk
 
 
-@given(st.integers(1, 20000), st.integers(1, 20000), st.integers(20, 40))
-def test_what_is_chosen_fits_the_budget(height: int, width: int, power: int) -> None:
+def test_half_precision_has_bands_of_twice_the_rows() -> None:
+    single, half = (cut_picture(PLAN, 3000, 4000, 6, GIB, 64 * GIB, size) for size in (4, 2))
+    assert half.rows >= 2 * single.rows - 1  # the rest of a division
+    assert not cut_picture(PLAN, 600, 800, 6, None, 64 * GIB, 2).full_precision
+
+
+@given(st.integers(1, 20000), st.integers(1, 20000), st.integers(20, 40), st.sampled_from((2, 4)))
+def test_what_is_chosen_fits_the_budget(height: int, width: int, power: int, size: int) -> None:
     budget = 1 << power
     try:
-        cut = cut_picture(PLAN, height, width, 6, budget, 64 * GIB)
+        cut = cut_picture(PLAN, height, width, 6, budget, 64 * GIB, size)
     except UsageError as error:
         least = re.search(r"at least (\d+) MB", str(error))
         assert least
         assert (int(least[1]) << 20) >= budget
         # What it asks for does suffice.
-        cut_picture(PLAN, height, width, 6, int(least[1]) << 20, 64 * GIB)
+        cut_picture(PLAN, height, width, 6, int(least[1]) << 20, 64 * GIB, size)
         return
     sides = max(height, width), min(height, width)
     high, wide = (side + missing_pixels(side) for side in sides)
-    row = memory.WORKING_ACTIVATIONS * 32 * wide * 4
+    row = memory.WORKING_ACTIVATIONS * 32 * wide * size
     bands = cut.rows * row
     in_memory = 0 if cut.on_disk else store_bytes(PLAN, high, wide, cut)
     assert height * width * 6 + in_memory + bands <= budget
     assert LEAST_ROWS <= cut.rows <= ROWS
     if cut.finest == 1 and not cut.on_disk:  # nor at the cost of bands that are too low
-        assert cut.rows >= min(ENOUGH_ROWS, max(LEAST_ROWS, memory.BAND_BYTES * 20 // row))
+        cached = memory.BAND_BYTES * memory.WORKING_ACTIVATIONS // row
+        assert cut.rows >= min(ENOUGH_ROWS * 4 // size, max(LEAST_ROWS, cached))
 
 
 def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

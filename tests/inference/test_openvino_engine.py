@@ -147,8 +147,9 @@ def test_a_whole_pass_takes_the_memory_that_is_counted_on(precision: str) -> Non
     words = [sys.executable, "-c", PEAK, precision]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     taken, counted = float(done.stdout), WHOLE_BYTES["openvino", precision]
-    # More would break budgets, far less send pictures into bands for nothing.
-    assert 0.7 * counted < taken <= counted
+    # More would break budgets, far less send pictures into bands for nothing. In bfloat16 a CPU
+    # without AMX takes 0.65 to 0.77 of what one with it does.
+    assert 0.6 * counted < taken <= counted
 
 
 def test_a_flat_picture_stays_flat() -> None:

@@ -20,6 +20,7 @@ from stylize.inference.backend import Backend, BandMemoryError, Moments, Tile
 from stylize.inference.memory import Cut
 from stylize.inference.streaming import Streamer
 from stylize.inference.torch_backend import TorchBackend
+from stylize.inference.torch_bf16_backend import TorchBf16Backend
 from stylize.networks.plan import NORMS, Norm, Stage
 from stylize.networks.transformer import TransformerNet
 from tests.conftest import make_picture
@@ -234,6 +235,27 @@ def test_a_dark_beginning_does_not_spoil_the_rest(backend: str) -> None:
     for finest in (1, 2):
         found = streamed("instance", pixels, 4, full=False, finest=finest, backend=backend)
         np.testing.assert_allclose(found, expected, atol=HALF, rtol=0)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("shape", [(64, 40), (33, 45), (5, 90)])
+def test_bands_of_bfloat16(norm: Norm, shape: tuple[int, int]) -> None:
+    net, pixels = network(norm), random_picture(*shape)
+    backend = TorchBf16Backend(net.plan, net.tensors(), CPU, torch.bfloat16)
+    expected = exact(norm, pixels)
+    cuts = itertools.product((3, 16, 64), (True, False), (1, 2))  # rows, on disk, finest
+    found = [
+        streamed(norm, pixels, rows, on_disk=on_disk, finest=finest, backend=backend)
+        for rows, on_disk, finest in cuts
+    ]
+    signal = expected.var()
+    for one in found:
+        # 2^-9 of each value, at each of 16 stages, of random weights on noise: a hundredth and more
+        # in all. float32's bands, whose convolutions alone are rounded, are as far off.
+        assert np.square(one - expected).mean() <= 1e-3 * signal
+        # Where nothing is measured, which pieces it is measured in cannot matter.
+        spread = np.square(one - found[0]).mean() / signal
+        assert spread <= (1e-3 if norm == "instance" else 1e-12)
 
 
 def test_a_store_on_disk_changes_nothing() -> None:
