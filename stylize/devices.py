@@ -142,9 +142,10 @@ def as_it_is(x: torch.Tensor) -> AbstractContextManager[Any]:
     """The context in which operators compute in the type of x: autocast on a CPU makes float32 of
     what is padded, and a convolution behind it halves that again.
     """
-    if torch.compiler.is_compiling() or not torch.is_autocast_enabled(x.device.type):
+    halves = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    if not halves or torch.compiler.is_compiling():
         return nullcontext()
-    return torch.autocast(x.device.type, enabled=False)
+    return torch.autocast("cpu", enabled=False)
 
 
 class _Asked:
