@@ -69,7 +69,7 @@ class OpenVINOEngine:
     ) -> npt.NDArray[Any]:
         """One pass at the picture's own size: whole where there is memory for it, else in bands.
 
-        In bands it takes 1.1 (float32) to 3.5 times as long (bf16, AMX), and under half of the memory.
+        In bands it takes 1.1 (float32) to 3.5 times as long (bf16, AMX), and under half the memory.
         """
         height, width = pixels.shape[:2]
         plan = self.model.card.plan
