@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stylize.cpu import has_amx
 from stylize.errors import StylizeError, UsageError
 from stylize.inference.layout import store_shape
 from stylize.networks.plan import Plan, missing_pixels
@@ -35,12 +36,15 @@ WHOLE_BYTES = {
     ("torch", "bf16"): 800,
     ("torch", "fp16"): 800,
     ("openvino", "fp32"): 500,
-    ("openvino", "bf16"): 240,
+    ("openvino", "bf16"): 190,
     ("openvino", "fp16"): 190,
 }
 """Bytes a pixel that a pass over the whole picture takes, by backend and precision, for a network
-of width 1 (measured: torch in float32 718; OpenVINO 429 to 482, in bfloat16 155 to 185, with AMX
-223 to 237, in float16 183; torch's half precisions are taken to need no more)."""
+of width 1 (measured: torch in float32 718; OpenVINO 429 to 482, in bfloat16 155 to 185, in float16
+183; torch's half precisions are taken to need no more)."""
+
+AMX_BYTES = 50
+"""As many more take OpenVINO's passes in bfloat16 with AMX (measured: 223 to 237 in all)."""
 
 FULL_PRECISION_BYTES = 128 << 20
 """Stores up to this size, full resolution not counted, keep single precision, for pictures of up to
@@ -105,8 +109,14 @@ def fits_whole(
 ) -> bool:
     """Whether a backend can restyle a picture in one pass, within the budget or what is free."""
     height, width = sides
-    needed = WHOLE_BYTES[backend, precision] * max(1.0, plan.width) * height * width
+    needed = whole_bytes(backend, precision) * max(1.0, plan.width) * height * width
     return needed < (free * SHARE if budget is None else budget)
+
+
+def whole_bytes(backend: str, precision: str) -> int:
+    """Bytes a pixel that a pass over the whole picture takes on this machine, for a width of 1."""
+    more = AMX_BYTES if (backend, precision) == ("openvino", "bf16") and has_amx() else 0
+    return WHOLE_BYTES[backend, precision] + more
 
 
 def cut_picture(

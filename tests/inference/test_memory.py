@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stylize import cpu
 from stylize.errors import StylizeError, UsageError
 from stylize.inference import memory
 from stylize.inference.layout import store_shape
@@ -93,6 +95,19 @@ def test_what_is_chosen_fits_the_budget(height: int, width: int, power: int, siz
     if cut.finest == 1 and not cut.on_disk:  # nor at the cost of bands that are too low
         cached = memory.BAND_BYTES * memory.WORKING_ACTIVATIONS // row
         assert cut.rows >= min(ENOUGH_ROWS * 4 // size, max(LEAST_ROWS, cached))
+
+
+@pytest.mark.parametrize("flags", ["avx512_bf16", "avx512_bf16 amx_bf16"])
+def test_amx_is_counted(flags: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cpuinfo").write_text(f"vendor_id : GenuineIntel\nflags : fpu {flags}\n\n")
+    monkeypatch.setattr(cpu, "CPU_INFO", tmp_path / "cpuinfo")
+    more = memory.AMX_BYTES if "amx" in flags else 0
+    counted = memory.WHOLE_BYTES["openvino", "bf16"] + more
+    for extra, fits in ((0, False), (1, True)):  # bytes beside what is needed
+        budget = counted * 100 * 200 + extra
+        assert memory.fits_whole("openvino", "bf16", PLAN, (100, 200), budget, GIB) == fits
+    for backend, precision in (("openvino", "fp16"), ("torch", "bf16")):
+        assert memory.whole_bytes(backend, precision) == memory.WHOLE_BYTES[backend, precision]
 
 
 def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
