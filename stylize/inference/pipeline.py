@@ -16,6 +16,7 @@ from stylize.imaging.photo import MARK, MAX_MEGAPIXELS, Photo, read_photo
 from stylize.imaging.write import FORMATS, check_sides, encode_photo, write_photo
 from stylize.inference.batch import Job
 from stylize.inference.restyle import Look, restyle_photo
+from stylize.networks.ground import ground_tile
 
 if TYPE_CHECKING:
     from stylize.inference.stylizer import Stylizer
@@ -60,6 +61,7 @@ def run_jobs(
             return decoder.submit(read_photo, source, max_megapixels)
 
         coming: Future[Photo] | None = decode(jobs[0]) if jobs else None
+        encoder.submit(ground_tile)  # which is kept; until there are results it has nothing to do
         writing: deque[tuple[Job, Future[bytes]]] = deque()
         try:
             stylizer = load()
