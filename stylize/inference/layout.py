@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from stylize.networks.plan import Plan
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stylize.networks.plan import EPS, INPUT_SHIFT, Plan
 
 COARSEST = 4
 """Factor by which the coarsest activations are smaller than the picture: the store's layout is made
@@ -13,6 +19,42 @@ ROUNDING = 2.0**-18
 """A plane whose deviation is below this part of the stage's values is flat. A convolution's own
 rounding is no smaller: sums of up to 1,152 products are some 34 * 2^-24 off. Normalised, it would
 become a pattern on white paper, 300 times as strong behind each norm."""
+
+
+def restyled_colour(
+    plan: Plan, arrays: Mapping[str, npt.NDArray[Any]], colour: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float64]:
+    """What a picture of one colour becomes where it has no ground: one colour, (3,), in 0..1.
+
+    In half precision the four kernels of an enlargement round to different sums, and instance norm,
+    which has nothing else to look at, makes a lattice of their distances.
+
+    Args:
+        plan: the network.
+        arrays: its parameters by the plan's names.
+        colour: (3,), in 0..1.
+    """
+
+    def array(name: str) -> npt.NDArray[np.float64]:
+        return arrays[name].astype(np.float64)
+
+    before = x = colour.astype(np.float64) + INPUT_SHIFT
+    for stage in plan.stages:
+        y = array(f"{stage.name}.conv.weight").sum((2, 3)) @ x
+        if stage.bias:
+            y += array(f"{stage.name}.conv.bias")
+        if stage.norm == "batch":
+            y -= array(f"{stage.name}.norm.running_mean")
+            y /= np.sqrt(array(f"{stage.name}.norm.running_var") + EPS)
+        if stage.norm != "none":
+            scaled = y * array(f"{stage.name}.norm.weight") if stage.norm == "batch" else 0.0
+            y = scaled + array(f"{stage.name}.norm.bias")
+        if stage.relu:
+            y = y.clip(min=0.0)
+        if stage.residual:
+            y += before
+        before, x = x, y
+    return x.clip(0.0, 1.0)
 
 
 def needs_one_pass(plan: Plan) -> bool:

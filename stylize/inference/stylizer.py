@@ -13,10 +13,13 @@ from PIL import Image
 from stylize.errors import UsageError
 from stylize.imaging.colour import to_srgb
 from stylize.imaging.files import flatten
+from stylize.imaging.levels import as_floats, as_levels, deviation
 from stylize.inference.engine import make_engine
+from stylize.inference.layout import restyled_colour
 from stylize.inference.streaming import Progress
 from stylize.inference.strokes import MAX_SCALE, MIN_SCALE, auto_scale, restyle_coarse_to_fine
 from stylize.model_file import read_model
+from stylize.networks.ground import ground_strength
 from stylize.zoo import DEFAULT_STYLE, find_style
 
 if TYPE_CHECKING:
@@ -65,6 +68,7 @@ class Stylizer:
         path = find_style(style)
         self._arguments = path.absolute(), device, memory, backend, precision
         model = read_model(path)
+        self._model = model
         self.card, self.targets, self.sha256 = model.card, model.targets, model.sha256
         self.engine = make_engine(model, backend, device, precision)
 
@@ -143,6 +147,11 @@ class Stylizer:
         return restyled
 
     def _restyle_pixels(self, pixels: AnyArray, on_progress: Progress, stretch: float) -> AnyArray:
+        plan, first = self.card.plan, pixels[:1, :1]
+        if not ground_strength(plan.ground, deviation(first)) and _is_one_colour(pixels):
+            colour = restyled_colour(plan, self._model.arrays, as_floats(first[0, 0]))
+            on_progress(1.0)
+            return np.full_like(pixels, as_levels(colour.astype(np.float32), pixels.dtype))
         return self.engine.restyle(pixels, self.memory, on_progress, stretch)
 
     def _restyle_tensor(self, batch: Tensor) -> Tensor:
@@ -158,7 +167,14 @@ class Stylizer:
         return self.engine.restyle_batch(batch, self.memory)
 
 
+def _is_one_colour(pixels: AnyArray) -> bool:
+    """Of most photos the first row tells."""
+    return all((part == pixels[0, 0]).all() for part in (pixels[0], pixels))
+
+
 def _check_array(pixels: AnyArray) -> None:
+    if not isinstance(pixels, np.ndarray):
+        raise UsageError(f"restyle takes an array, not {type(pixels).__name__}; call the Stylizer")
     if pixels.ndim != 3 or pixels.shape[2] != 3:
         raise UsageError(f"an array must be (H, W, 3), not {pixels.shape}")
     if 0 in pixels.shape:

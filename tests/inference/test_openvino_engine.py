@@ -154,7 +154,8 @@ def test_a_whole_pass_takes_the_memory_that_is_counted_on(precision: str) -> Non
 def test_a_flat_picture_stays_flat() -> None:
     stylizer = Stylizer(device="cpu", backend="openvino", precision="fp32")
     for level in (0.0, 0.3, 0.9, 1.0):
-        restyled = stylizer.restyle(np.full((64, 72, 3), level, np.float32))
+        pixels = np.full((64, 72, 3), level, np.float32)
+        restyled = stylizer.engine.restyle(pixels, None, lambda done: None)
         assert np.ptp(restyled, axis=(0, 1)).max() <= 1e-6
 
 

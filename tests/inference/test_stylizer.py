@@ -114,9 +114,26 @@ def test_one_stylizer_serves_several_threads(stylizer: Stylizer) -> None:
 def test_other_kinds_are_refused(stylizer: Stylizer, picture: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         stylizer(picture)  # type: ignore[call-overload]
-    if isinstance(picture, np.ndarray):
-        with pytest.raises(UsageError, match=message):
-            stylizer.restyle(picture, style_scale=None)
+    message = "not Tensor" if isinstance(picture, torch.Tensor) else message
+    with pytest.raises(UsageError, match=message):
+        stylizer.restyle(picture, style_scale=None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_one_colour_stays_one_in_half_precision_too(trained: Trained, norm: str) -> None:
+    """It is that which the network makes of it in single precision."""
+    exact = stylize.load(getattr(trained, norm), device="cpu", backend="torch", precision="fp32")
+    half = stylize.load(getattr(trained, norm), device="cpu", backend="torch", precision="bf16")
+    for level in (0, 77, (30, 60, 200)):
+        pixels = np.full((21, 34, 3), level, np.uint8)
+        computed = exact.engine.restyle(pixels, None, lambda done: None)
+        colour = half(pixels)[0, 0]
+        assert np.abs(colour.astype(int) - computed).max() <= 1
+        for picture in (half(pixels), exact(pixels), half.restyle(pixels, style_scale=2.0)):
+            assert (picture == picture[0, 0]).all()
+        assert np.array_equal(exact(pixels)[0, 0], colour)
+        floats = half((pixels / 255).astype(np.float32))
+        assert np.abs(floats * 255.0 - colour).max() <= 0.51
 
 
 def test_another_order_of_bytes_is_the_same_picture(stylizer: Stylizer) -> None:
