@@ -190,7 +190,14 @@ def after(steps: Iterator[object], seconds: float) -> int:
         done += 1
         if time.perf_counter() - begin >= seconds:
             break
+    await_gpu()
     return done
+
+
+def await_gpu() -> None:
+    """Until a GPU has done what the host launched."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def curve(
@@ -207,6 +214,7 @@ def curve(
         network.train()
         begin = time.perf_counter()
         taken = sum(1 for _ in islice(steps, target - done))
+        await_gpu()
         seconds += time.perf_counter() - begin
         done += taken
         points.append(Point(seconds, done, evaluate(network.eval())))
@@ -253,11 +261,9 @@ def presets(painting: Path, content: Path, seconds: float = 20.0) -> None:
     def rate(steps: Iterator[object]) -> float:
         for _ in islice(steps, 5):  # which pay for what later ones share
             pass
+        await_gpu()
         begin = time.perf_counter()
-        done = after(steps, seconds)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return done / (time.perf_counter() - begin)
+        return after(steps, seconds) / (time.perf_counter() - begin)
 
     print(f"| on {device.type} | photos a step | steps a second | steps | minutes |")
     print("|---|---:|---:|---:|---:|")

@@ -87,11 +87,19 @@ def instance_norm(
         y: Tensor = torch.ops.stylize.instance_norm(x, weight, bias, eps, relu, residual)[0]
     elif _wants_gradient(x, weight, bias, residual):
         y = _InstanceNorm.apply(x, weight, bias, eps, relu, residual)[0]
-    elif route(x.device.type) == "triton":
+    elif _by_kernels(x):
         y = _forward(x, weight, bias, eps, relu, residual)[0]
     else:
         y = _forward_only(x, weight, bias, eps, relu, residual)
     return y
+
+
+LARGEST_PLANE = 2**31 - 2**15
+"""Pixels of a plane, and a tile more, that the kernels count in 32 bits; offsets have 64."""
+
+
+def _by_kernels(x: Tensor) -> bool:
+    return route(x.device.type) == "triton" and x.shape[2] * x.shape[3] <= LARGEST_PLANE
 
 
 def _wants_gradient(*tensors: Tensor | None) -> bool:
@@ -139,7 +147,7 @@ def _forward(
     residual: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y; the mean of x minus each plane's first element, and 1 / sqrt(var + eps), both (N, C)."""
-    if route(x.device.type) == "triton":
+    if _by_kernels(x):
         from stylize.ops import cuda_instance_norm
 
         return cuda_instance_norm.forward(x, weight, bias, eps, relu, residual)
@@ -170,7 +178,7 @@ def _backward(
 
     Written out: three passes less than autograd through the reference.
     """
-    if route(x.device.type) == "triton":
+    if _by_kernels(x):
         from stylize.ops import cuda_instance_norm
 
         return cuda_instance_norm.backward(grad, x, mean, rstd, weight, bias, relu)

@@ -18,6 +18,7 @@ pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
 
 from stylize.networks.transformer import TransformerNet
 from stylize.ops import cuda_instance_norm as cuda
+from stylize.ops import instance_norm as operator
 from stylize.ops import triton_extend
 from stylize.ops.extend import extend, extend_normalised
 from stylize.ops.instance_norm import instance_norm, instance_norm_reference
@@ -207,6 +208,23 @@ def test_offsets_take_64_bits(strides: tuple[int, int, int, int]) -> None:
     _, (wanted, *_) = reference_with_gradients(x, None, None, None, False, grad)
     assert wanted is not None
     assert (dx.double() - wanted).abs().max() <= 16 * torch.finfo(torch.float16).eps
+
+
+def test_planes_beyond_32_bits_go_without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, weights = torch.randn(2, 1, 2, 9, 11, device=DEVICE)
+    monkeypatch.setattr(operator, "LARGEST_PLANE", 98)
+    for name in ("forward", "backward"):
+        monkeypatch.delattr(cuda, name)
+    found = []
+    for norm in (instance_norm, instance_norm_reference):
+        differentiable = x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad((norm(differentiable) * weights).sum(), differentiable)
+        found.append((norm(x), gradient))
+    for ours, reference in zip(*found, strict=True):
+        torch.testing.assert_close(ours, reference, rtol=1e-5, atol=1e-5)
+    monkeypatch.setattr(operator, "LARGEST_PLANE", 99)
+    with pytest.raises(AttributeError):  # they are what is taken
+        instance_norm(x)
 
 
 @pytest.mark.parametrize("side", [4, 12])  # on chip, and in chunks
