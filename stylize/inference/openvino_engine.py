@@ -20,7 +20,7 @@ from stylize.imaging.levels import as_floats, as_levels, deviation
 from stylize.inference import compile_cache
 from stylize.inference.memory import cut_picture, fits_whole
 from stylize.inference.openvino_backend import OpenVINOBackend
-from stylize.inference.openvino_graph import TOGETHER, network_graph
+from stylize.inference.openvino_graph import LEAST_FOR_FOUR, TOGETHER, network_graph
 from stylize.inference.streaming import Progress, Streamer
 from stylize.networks.ground import ground_at, ground_strength
 from stylize.networks.plan import missing_pixels
@@ -148,8 +148,10 @@ class OpenVINOEngine:
                 return self._core.import_model(content, "CPU", self._settings())
             except RuntimeError:  # an entry that this OpenVINO does not take is made anew
                 pass
-        together = TOGETHER if self.precision == "fp32" else 4
-        compiled = self._compile(network_graph(self.model.card.plan, self.model.arrays, together))
+        plan = self.model.card.plan
+        narrow = plan.stages[-1].in_channels < LEAST_FOR_FOUR
+        together = TOGETHER if self.precision == "fp32" or narrow else 4
+        compiled = self._compile(network_graph(plan, self.model.arrays, together))
         stream = io.BytesIO()
         compiled.export_model(stream)
         compile_cache.store(key, stream.getvalue())

@@ -32,6 +32,10 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 TOGETHER = 2
 """Neighbouring pixels that the last layer makes as one, where a graph is not asked for 4."""
 
+LEAST_FOR_FOUR = 32
+"""Channels from which half precisions make four pixels `together`: of 16 and of 24 OpenVINO 2026.4
+with AMX makes something else, 18 dB from float32."""
+
 LARGEST_GAIN = 8.0
 """Of a convolution that instance norm follows. Photos then have distances from the mean of up to
 30, and one white dot of 3 x 3 pixels on black 83 at 256 x 256, where 255 is too much; with 2 a
