@@ -6,8 +6,8 @@ Two convolutions are written in another way than the plan says them, with the sa
   stride 2: 16 multiplications where there were 36.
 - The last layer makes two neighbouring pixels as one of 6 channels: of the 8 numbers that an AVX2
   register holds, 6 are then in use where there were 3 (1.8 times as fast, 7 % of the network). For
-  half precisions four pixels as one of 12, of the 16 that the registers of such CPUs hold (0.94 of
-  the whole network's time with two).
+  half precisions, from 32 channels on, four pixels as one of 12, of the 16 that the registers of
+  such CPUs hold (0.94 of the whole network's time with two).
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class Stylizer:
         path = find_style(style)
         self._arguments = path.absolute(), device, memory, backend, precision
         model = read_model(path)
-        self._model = model
+        self._arrays = model.arrays
         self.card, self.targets, self.sha256 = model.card, model.targets, model.sha256
         self.engine = make_engine(model, backend, device, precision)
 
@@ -149,7 +149,7 @@ class Stylizer:
     def _restyle_pixels(self, pixels: AnyArray, on_progress: Progress, stretch: float) -> AnyArray:
         plan, first = self.card.plan, pixels[:1, :1]
         if not ground_strength(plan.ground, deviation(first)) and _is_one_colour(pixels):
-            colour = restyled_colour(plan, self._model.arrays, as_floats(first[0, 0]))
+            colour = restyled_colour(plan, self._arrays, as_floats(first[0, 0]))
             on_progress(1.0)
             return np.full_like(pixels, as_levels(colour.astype(np.float32), pixels.dtype))
         return self.engine.restyle(pixels, self.memory, on_progress, stretch)
