@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import os
 import statistics
 import subprocess
@@ -35,6 +36,9 @@ from stylize.zoo import DEFAULT_STYLE, find_style
 
 PLAIN = Path(__file__).with_name("plain_apply.py")
 SIZES = ((512, 512), (1920, 1080), (4000, 3000))
+FAST_STYLE = f"{DEFAULT_STYLE}_fast"
+"""The default style's twin of half the width."""
+
 STREAMED = "1GB"
 """The budget with which the largest is streamed."""
 
@@ -82,6 +86,7 @@ def whole_processes(folder: Path, rounds: int, precision: str) -> None:
             "stylize, the first run": lambda a=apply: process(  # type: ignore[misc]
                 a, STYLIZE_CACHE=tempfile.mkdtemp(dir=folder)
             ),
+            f"stylize --style {FAST_STYLE}": lambda a=apply: process([*a, "--style", FAST_STYLE]),  # type: ignore[misc]
         }
         if backends(precision) == ["torch", "openvino"]:
             calls["stylize --backend torch"] = lambda a=apply: process([*a, "--backend", "torch"])  # type: ignore[misc]
@@ -93,7 +98,8 @@ def whole_processes(folder: Path, rounds: int, precision: str) -> None:
                 calls[f"stylize --memory {STREAMED} --backend openvino"] = (
                     lambda a=streamed: process([*a, "--backend", "openvino"])  # type: ignore[misc]
                 )
-        process(apply)  # so that the cache is warm
+        for style in (DEFAULT_STYLE, FAST_STYLE):  # so that the cache is warm
+            process([*apply, "--style", style])
         seconds = median_seconds(calls, rounds)
         base = seconds["the plain way"]
         for name, found in seconds.items():
@@ -121,9 +127,9 @@ def network_alone(rounds: int, precision: str) -> None:
         calls["plain, torch.compile"] = lambda: plain(compiled)
         in_halves = torch.compile(copy.deepcopy(network).to(memory_format=torch.channels_last))
         calls["plain, torch.compile, bf16"] = lambda: plain(in_halves, halves=True)
-    for backend in backends(precision):
-        stylizer = Stylizer(backend=backend, precision=precision)
-        name = f"stylize, {backend}, {stylizer.engine.precision}"
+    for style, backend in itertools.product((DEFAULT_STYLE, FAST_STYLE), backends(precision)):
+        stylizer = Stylizer(style, backend=backend, precision=precision)
+        name = f"stylize, {style}, {backend}, {stylizer.engine.precision}"
         calls[name] = lambda s=stylizer: s.restyle(pixels)  # type: ignore[misc]
     for call in calls.values():  # the first calls pay for what later ones share
         for _ in range(12 if device == "cuda" else 1):

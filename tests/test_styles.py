@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from safetensors import safe_open
 from stylize.console.styles import half_blocks, shows_pictures
 from stylize.model_file import file_sha256, read_card, read_model, read_thumbnail
 from stylize.paths import shipped
+from stylize.zoo import TWINS, list_styles
 from tests.conftest import Run, Trained, assert_one_line, make_picture, save_picture
 
 SHIPPED = sorted(shipped("models").glob("*.safetensors"))
@@ -75,8 +77,12 @@ def test_lists_what_ships_and_what_is_the_users(run: Run, trained: Trained, tmp_
     assert entries["mine"]["origin"] == "yours"
     assert entries["mine"]["norm"] == "instance"
     assert "no model file" in entries["broken"]["error"]
+    for end, difference in {"": "", **TWINS}.items():
+        assert entries[f"starry_night{end}"]["twin"] == difference
     table = run("styles", STYLIZE_STYLES=str(tmp_path)).stdout
     assert {"starry_night", "mine", "broken"} <= set(table.split())
+    own = next(line for line in table.splitlines() if line.startswith("mine "))
+    assert "width 0.25" in own
 
 
 def test_the_card_of_one(run: Run, trained: Trained) -> None:
@@ -102,7 +108,13 @@ def test_pictures_in_a_terminal_of_colours(run: Run, trained: Trained, tmp_path:
     environment = {"STYLIZE_STYLES": str(tmp_path), "FORCE_COLOR": "1", "COLORTERM": "truecolor"}
     listed = run("styles", **environment)
     assert listed.returncode == 0, listed.stderr
-    assert listed.stdout.count("▀") == 14 * 7 * len(SHIPPED)
+    shown = [style for style in list_styles() if style.origin == "shipped" and not style.twin]
+    assert len(shown) == 8
+    assert listed.stdout.count("▀") == 14 * 7 * len(shown)
+    words = re.sub(r"\x1b\[[0-9;]*m", "", listed.stdout)
+    night = words[words.index("  starry_night ") : words.index("  the_scream ")]
+    assert "starry_night_batch" in night  # beside the picture of what it is a twin of
+    assert "starry_night_fast" in night
     assert run("styles", "starry_night", **environment).stdout.count("▀") == 32 * 16
     assert "▀" not in run("styles", "starry_night", "--json", **environment).stdout
 

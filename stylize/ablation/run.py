@@ -197,7 +197,9 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StylizeError(f"cannot read {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise StylizeError(f"cannot read {path}: it holds no JSON object")
     return values

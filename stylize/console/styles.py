@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def print_styles(as_json: bool) -> None:
             "name": style.name,
             "origin": style.origin,
             "path": str(style.path),
+            "twin": style.twin,
         }
         try:
             card = style.card()
@@ -50,24 +52,52 @@ def print_styles(as_json: bool) -> None:
         typer.echo(json.dumps(entries, indent=2))
         return
     console = make_console()
-    pictures = shows_pictures(console)
-    columns = ["style", "painting", "norm", "held-out loss", "from"]
-    table = Table(*([""] if pictures else []), *columns, box=None, pad_edge=False)
+    console.print(_with_pictures(entries) if shows_pictures(console) else _in_lines(entries))
+    typer.echo(f"Your own styles go into {user_styles()}", err=True)
+
+
+def _in_lines(entries: Sequence[dict[str, Any]]) -> Table:
+    """One a line, as scripts and narrow terminals have it."""
+    table = Table("style", "painting", "held-out loss", "from", box=None, pad_edge=False)
     for column in table.columns:
         # A name is there to be typed: only the painting's title gives way.
         column.no_wrap = column.header != "painting"
     for entry in entries:
-        loss = entry.get("held_out_loss")
-        table.add_row(
-            *([_picture(entry)] if pictures else []),
-            entry["name"],
-            plain(entry.get("title") or entry.get("error", "")),
-            entry.get("norm", ""),
-            f"{loss['total']:.3f}" if loss else "",
-            entry["origin"],
-        )
-    console.print(table)
-    typer.echo(f"Your own styles go into {user_styles()}", err=True)
+        table.add_row(entry["name"], _about(entry), _total(entry), entry["origin"])
+    return table
+
+
+def _with_pictures(entries: Sequence[dict[str, Any]]) -> Table:
+    """A picture each, and beside it what is known of it and of its twins."""
+    rows: dict[str, tuple[Text, Text]] = {}
+    for entry in entries:
+        loss = f"held-out loss {_total(entry)}" if _total(entry) else ""
+        origin = "" if entry["origin"] == "shipped" else entry["origin"]
+        known = [_about(entry), ", ".join(filter(None, [loss, origin]))]
+        main = entry["name"].rpartition("_")[0]
+        if entry["twin"] and main in rows:
+            rows[main][1].append(f"\n{entry['name']}\n", "bold").append(", ".join(known))
+        else:
+            about = Text().append(f"{entry['name']}\n", "bold").append("\n".join(known))
+            rows[entry["name"]] = _picture(entry), about
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for row in rows.values():
+        table.add_row(*row)
+    return table
+
+
+def _about(entry: dict[str, Any]) -> str:
+    """What was painted by what, how a twin differs, or what is wrong with a file."""
+    if entry["twin"] or "error" in entry:
+        return plain(entry["twin"] or entry["error"])
+    norm, width = entry["norm"], entry["width"]
+    network = [f"{norm} norm"] * (norm != "instance") + [f"width {width:g}"] * (width != 1.0)
+    return plain(", ".join(filter(None, [entry["title"], *network])))
+
+
+def _total(entry: dict[str, Any]) -> str:
+    loss = entry.get("held_out_loss")
+    return f"{loss['total']:.3f}" if loss else ""
 
 
 def shows_pictures(console: Console) -> bool:

@@ -111,9 +111,10 @@ def test_a_folder_holds_one_experiment(experiment: Experiment, tmp_path: Path) -
     other = save_picture(tmp_path / "other.png")
     with pytest.raises(UsageError, match="its painting is"):
         open_folder(Experiment(other, experiment.content, experiment.config), folder)
-    (folder / IDENTITY).write_text("{")
-    with pytest.raises(StylizeError, match="cannot read"):
-        open_folder(experiment, folder)
+    for text in ("{", "[]"):
+        (folder / IDENTITY).write_text(text)
+        with pytest.raises(StylizeError, match="cannot read"):
+            open_folder(experiment, folder)
 
 
 def test_only_the_runs_of_a_folder_are_cleared(experiment: Experiment, tmp_path: Path) -> None:
