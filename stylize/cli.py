@@ -19,7 +19,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 import stylize
-from stylize.cli_options import Device, Overwrite, Quiet
+from stylize.cli_options import Device, Overwrite, Quiet, complete_style
 from stylize.cli_training import ablate, compare, train
 from stylize.cpu import OMP_NUM_THREADS, thread_limit
 from stylize.errors import INTERRUPTED, StylizeError, UsageError, one_line, plain
@@ -32,7 +32,6 @@ app = typer.Typer(
     name="stylize",
     help="Fast neural style transfer: restyle photos, learn new styles, compare normalisations.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich help panels take three times the start-up
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -145,6 +144,7 @@ def apply(
             "--style",
             "-s",
             help="A name from `stylize styles`, a model file, or all; may be given repeatedly.",
+            autocompletion=complete_style,
         ),
     ] = ["starry_night"],  # noqa: B006 - typer copies it
     output: Annotated[
@@ -197,7 +197,10 @@ def apply(
 @app.command()
 def styles(
     name: Annotated[
-        str | None, typer.Argument(help="A style or model file, to see its card.")
+        str | None,
+        typer.Argument(
+            help="A style or model file, to see its card.", autocompletion=complete_style
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
@@ -219,7 +222,12 @@ for command in (train, compare, ablate):
 
 @app.command("export")
 def export_(
-    style: Annotated[str, typer.Argument(help="A name from `stylize styles`, or a model file.")],
+    style: Annotated[
+        str,
+        typer.Argument(
+            help="A name from `stylize styles`, or a model file.", autocompletion=complete_style
+        ),
+    ],
     format_name: Annotated[
         Literal["onnx", "openvino", "pt2"],
         typer.Option("--format", "-f", help="What to write."),

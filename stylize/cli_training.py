@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from stylize.cli_options import Device, Overwrite, Quiet
+from stylize.cli_options import Device, Overwrite, Quiet, complete_style
 from stylize.errors import UsageError
 
 
@@ -122,8 +122,18 @@ def train(
 
 
 def compare(
-    model_a: Annotated[str, typer.Argument(metavar="A", help="Style name or model file.")],
-    model_b: Annotated[str, typer.Argument(metavar="B", help="Style name or model file.")],
+    model_a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="Style name or model file.", autocompletion=complete_style
+        ),
+    ],
+    model_b: Annotated[
+        str,
+        typer.Argument(
+            metavar="B", help="Style name or model file.", autocompletion=complete_style
+        ),
+    ],
     photos: Annotated[Path, typer.Option("--photos", "-p", help="Folder of photos.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for report.html and sheet.png.")

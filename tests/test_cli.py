@@ -81,6 +81,35 @@ def test_help_and_version(run: Run) -> None:
         assert run(command, "--help").returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        (
+            "stylize apply a.jpg --style the_scr",
+            ["the_scream", "the_scream_batch", "the_scream_fast"],
+        ),
+        ("stylize styles engr", ["engraving", "engraving_fast"]),
+        ("stylize export nothing", []),
+        ("stylize compare udnie starry_night_b", ["starry_night_batch"]),
+    ],
+)
+def test_a_shell_completes_styles(line: str, found: list[str]) -> None:
+    """As the script of `stylize --show-completion bash` asks; for none it completes files."""
+    asked = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.argv = ['stylize']; import stylize.cli as c; c.main()",
+        ],
+        env=os.environ | asked | {"_STYLIZE_COMPLETE": "complete_bash"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == found
+
+
 def test_a_photo_without_a_command(run: Run, tmp_path: Path) -> None:
     photo = save_picture(tmp_path / "my photo.png")
     assert_one_line(run(photo), 2, f"try: stylize apply {shlex.quote(str(photo))}")
