@@ -36,7 +36,8 @@ BANDS_PIXELS = 4_500_000
 """Pixels of a picture from which float32 on a CPU is done sooner in torch's bands, importing torch
 included, than whole through OpenVINO, which leaves the caches (two cores with AVX2 alone, seconds:
 3.4 megapixels 14.1 and 12.9, 4.9 megapixels 15.3 and 18.6; with AVX-512 9.2 and 7.9, 10.9 and
-11.1, in half of the memory)."""
+11.1, in half of the memory). A network of half the width fills as many caches with twice of them
+(4.9 megapixels 4.4 and 3.4, on an AVX-512 with much cache)."""
 
 
 class Engine(Protocol):
@@ -141,9 +142,10 @@ def better_in_bands(
     """Whether a CPU restyles a picture sooner in torch's bands than through OpenVINO.
 
     It does where OpenVINO would need bands too (at 12 megapixels torch's take 0.23 of a plain
-    script's time and OpenVINO's 0.40, in float32 0.31 and 0.40), and from `BANDS_PIXELS` on.
+    script's time and OpenVINO's 0.40, in float32 0.31 and 0.40), and from `BANDS_PIXELS` on, of
+    which a narrow network wants more.
     """
-    if precision == "fp32" and sides[0] * sides[1] >= BANDS_PIXELS:
+    if precision == "fp32" and sides[0] * sides[1] * plan.width >= BANDS_PIXELS:
         return True
     return not fits_whole("openvino", precision, plan, sides, budget, free)
 

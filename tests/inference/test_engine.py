@@ -70,18 +70,22 @@ def test_the_backend_has_the_precision_that_is_asked_for(
     assert choice.backend == expected
 
 
-@given(height=st.integers(1, 9000), width=st.integers(1, 9000), gigabytes=st.integers(1, 64))
+@given(
+    height=st.integers(1, 9000),
+    width=st.integers(1, 9000),
+    gigabytes=st.integers(1, 64),
+    network_width=st.sampled_from([0.25, 0.5, 1.0]),
+)
 def test_large_pictures_in_float32_go_to_torchs_bands(
-    height: int, width: int, gigabytes: int
+    height: int, width: int, gigabytes: int, network_width: float
 ) -> None:
-    free, sides = gigabytes << 30, (height, width)
-    bands = {
-        name: better_in_bands(name, make_plan(), sides, None, free) for name in ("fp32", "bf16")
-    }
+    free, sides, plan = gigabytes << 30, (height, width), make_plan("instance", network_width)
+    bands = {name: better_in_bands(name, plan, sides, None, free) for name in ("fp32", "bf16")}
     # What float32 has whole bfloat16 has too: only then need nobody ask which the CPU computes in.
     assert bands["fp32"] or not bands["bf16"]
-    assert bands["fp32"] or height * width < BANDS_PIXELS
-    if gigabytes == 64 and height * width < BANDS_PIXELS:
+    small = height * width * network_width < BANDS_PIXELS
+    assert bands["fp32"] or small
+    if gigabytes == 64 and small:
         assert not bands["fp32"]
     if gigabytes == 64:
         assert not bands["bf16"]  # 81 megapixels take 15 GB
