@@ -24,10 +24,11 @@ Written from the files' own metadata by `python scripts/make_cards.py`. What all
   Gram matrices; float32, pictures of 256 px, clamped to 0..1 as in a file.
 - Measured before convolutions were rounded to half precision by `scripts/ship_styles.py`, which
   ships only what then restyles four photos to within 1/255.
-- First in one run from random weights, on one core of a CPU with bf16, on a ground of noise of
-  0.15, as the cards' last lines tell; then, from the files that shipped so, on the ground of today,
-  of 0.25: `--preset best --steps 1200 --set half_size_share=0.65 --set start=BEFORE.safetensors
-  --seed 1`, 2,000 steps for The Starry Night and its twin; the twins with `--set norm=batch`.
+- Those of full width first in one run from random weights, on one core of a CPU with bf16, on a
+  ground of noise of 0.15, as the cards' last lines tell; then, from the files that shipped so, on
+  the ground of today, of 0.25: `--preset best --steps 1200 --set half_size_share=0.65 --set
+  start=BEFORE.safetensors --seed 1`, 2,000 steps for The Starry Night and its twin. A twin is here
+  the network with batch norm, `--set norm=batch`.
 - From those, by the presets' content loss of today, which minds faces: 600 to 800 steps with
   `--seed 2`, all else the same. The Starry Night and its twin had `content_weight=0.4`, and then
   2,000 steps more so with `--seed 3`.

@@ -46,8 +46,9 @@ class Style:
         """How it differs from the network of the same painting beside which it ships, if it is so;
         empty for all others.
         """
-        ends = (end for end in TWINS if self.origin == "shipped" and self.name.endswith(end))
-        return TWINS.get(next(ends, ""), "")
+        if self.origin != "shipped":
+            return ""
+        return next((how for end, how in TWINS.items() if self.name.endswith(end)), "")
 
 
 def list_styles() -> list[Style]:
@@ -108,8 +109,10 @@ def find_styles(names_or_paths: Sequence[str]) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for word in names_or_paths:
-        every = (style.path for style in list_styles() if not style.twin)
-        paths = every if word == ALL else (find_style(word),)
+        if word == ALL:
+            paths = [style.path for style in list_styles() if not style.twin]
+        else:
+            paths = [find_style(word)]
         for path in paths:
             other = found.setdefault(path.stem, path)
             if other.resolve() != path.resolve():
